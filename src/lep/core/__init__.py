@@ -1,0 +1,1 @@
+"""Mathematics: tensors in, tensors and diagnostics out. No files, no tokenizer objects, no models."""

@@ -1,0 +1,83 @@
+"""Rows for the new tokens, from the old rows of their pieces.
+
+Axes: `old`, `new` vocabulary ids; `dim` the model's width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lep.core.vocabulary import VocabularyMap
+
+BLOCK = 8192
+"""Rows handled at once: bounds the memory of everything that walks over a table."""
+
+
+@dataclass(frozen=True)
+class Initialization:
+    """How the rows of one table came about."""
+
+    copied: int
+    composed: int
+    mean_pieces: float
+    """Pieces of a composed token, on average."""
+    norm_copied: float
+    norm_composed: float
+    """Mean Euclidean norm of the copied and of the composed rows; means of several rows are shorter."""
+
+
+def initialize(
+    old: Float[Tensor, "old dim"], vocabulary_map: VocabularyMap, *, out: Float[Tensor, "new dim"]
+) -> Initialization:
+    """Write E_new = T · E_old into `out`: shared rows bit by bit, the others as the mean of their pieces' rows.
+
+    Args:
+        old: the old table, any float dtype, possibly memory-mapped.
+        vocabulary_map: T.
+        out: receives the new table; its dtype is the result's.
+
+    Raises:
+        ValueError: `old` or `out` does not fit the map, or some new token has no pieces.
+
+    Source: arXiv 2412.21140 eq. 1–2. Averages in float32 (float64 for float64 tables).
+    """
+    check_shapes(vocabulary_map, old=old, new=out)
+    if missing := vocabulary_map.missing.tolist():
+        raise ValueError(f"{len(missing)} new tokens have no pieces in the old vocabulary; the first: {missing[:5]}")
+    precision = torch.promote_types(old.dtype, torch.float32)
+    norms = torch.empty(vocabulary_map.new_size, dtype=torch.float64)
+    for start in range(0, vocabulary_map.new_size, BLOCK):
+        rows = slice(start, min(start + BLOCK, vocabulary_map.new_size))
+        block = vocabulary_map.average(old, rows, dtype=precision)
+        out[rows] = block.to(out.dtype)
+        copied = vocabulary_map.shared[rows].nonzero().flatten()
+        out[rows][copied] = old[vocabulary_map.pieces[vocabulary_map.offsets[:-1][rows][copied]]].to(out.dtype)
+        norms[rows] = block.double().norm(dim=1)
+    shared, lengths = vocabulary_map.shared, vocabulary_map.lengths.double()
+    return Initialization(
+        copied=int(shared.sum()),
+        composed=int((~shared).sum()),
+        mean_pieces=_mean(lengths[~shared]),
+        norm_copied=_mean(norms[shared]),
+        norm_composed=_mean(norms[~shared]),
+    )
+
+
+def check_shapes(
+    vocabulary_map: VocabularyMap, *, old: Float[Tensor, "old dim"], new: Float[Tensor, "new dim"]
+) -> None:
+    """`ValueError` when the tables have fewer rows than the vocabularies, or differ in width."""
+    if old.shape[0] < vocabulary_map.old_size:
+        raise ValueError(f"the old table has {old.shape[0]} rows for {vocabulary_map.old_size} old tokens")
+    if new.shape[0] < vocabulary_map.new_size:
+        raise ValueError(f"the new table has {new.shape[0]} rows for {vocabulary_map.new_size} new tokens")
+    if old.shape[1] != new.shape[1]:
+        raise ValueError(f"the old rows have {old.shape[1]} columns, the new ones {new.shape[1]}")
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean()) if len(values) else 0.0

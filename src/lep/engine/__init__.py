@@ -1,0 +1,1 @@
+"""Heavy machinery, thin over tokenizers, transformers, accelerate and trl."""

@@ -1,0 +1,60 @@
+"""Models and tokenizers in memory, by transformers' own loaders, from local folders only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from lep.errors import CheckpointError, TokenizerError
+
+
+def device() -> torch.device:
+    """The accelerator where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_model(folder: Path, *, dtype: str) -> PreTrainedModel:
+    """A causal language model, in evaluation mode, on `device()`.
+
+    Raises:
+        CheckpointError: transformers cannot load it; the message keeps its reason.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise CheckpointError(f"{folder}: transformers cannot load this model: {error}") from error
+    return model.to(device()).eval()
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder; `TokenizerError` when transformers cannot load it."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise TokenizerError(f"{folder}: transformers cannot load this tokenizer: {error}") from error
+
+
+def document_prefix(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that stands before every document: beginning-of-sequence, else end-of-sequence.
+
+    Raises:
+        TokenizerError: the tokenizer has neither.
+    """
+    for id_ in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if id_ is not None:
+            return int(id_)
+    raise TokenizerError("the tokenizer has neither a bos_token nor an eos_token to put before a document")
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers from `seed` inside, and as if nothing had happened outside."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield

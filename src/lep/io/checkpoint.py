@@ -1,0 +1,182 @@
+"""A Hugging Face model folder: its tables, its configuration, and everything else carried over untouched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lep.errors import CheckpointError
+from lep.io.families import FAMILIES, TableNames
+from lep.io.tensors import INDEX, Checkpoint, open_checkpoint, read_header, rewrite_shard
+from lep.io.tokenizer_files import State
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+"""Files of a model folder that describe its tokenizer."""
+
+COMPOSED_ROWS = "composed_rows.json"
+"""In an initialized model's folder: ids of the rows that are means of pieces, for `pretrain lr_old_rows=`."""
+
+LEP_FILES = ("manifest.json", ".work", COMPOSED_ROWS)
+"""Files of a model folder that belong to the artifact, not to the model."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model on disk; no weight is read before it is asked for."""
+
+    path: Path
+    config: Mapping[str, Any]
+    checkpoint: Checkpoint
+    names: TableNames
+
+    @property
+    def tied(self) -> bool:
+        """Whether one matrix is both tables."""
+        return self.names.head not in self.checkpoint.entries
+
+    def tables(self) -> dict[str, Tensor]:
+        """`embed`, and `head` unless it is the same matrix; memory-mapped."""
+        tables = {"embed": self.checkpoint.tensor(self.names.embed)}
+        return tables if self.tied else tables | {"head": self.checkpoint.tensor(self.names.head)}
+
+
+def open_model(path: Path) -> ModelFolder:
+    """Read a model folder's configuration and tensor headers.
+
+    Raises:
+        CheckpointError: no config.json, an unknown family, no embedding where the family has it, or a head that is
+            absent although the configuration says that the tables are not tied.
+    """
+    config = read_json(path / "config.json")
+    family = config.get("model_type", "")
+    if family not in FAMILIES:
+        raise CheckpointError(f"{path}: model_type {family!r} is not known; known: {', '.join(sorted(FAMILIES))}")
+    model = ModelFolder(path=path, config=config, checkpoint=open_checkpoint(path), names=FAMILIES[family])
+    if model.names.embed not in model.checkpoint.entries:
+        raise CheckpointError(f"{path}: no tensor {model.names.embed!r}, where {family} keeps its embeddings")
+    if model.tied and config.get("tie_word_embeddings") is False:
+        raise CheckpointError(f"{path}: config.json says untied tables, but there is no {model.names.head!r}")
+    return model
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; `CheckpointError` when the file is missing or is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: is not there; expected a Hugging Face model folder") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: expected a JSON object")
+    return found
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object as Hugging Face's libraries do."""
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def copy_with_tables(source: ModelFolder, target: Path, *, rows: int) -> dict[str, Tensor]:
+    """Copy a model folder, with room for tables of `rows` rows; returns them, to be filled in place.
+
+    Shards that hold no table are hard-linked (copied across file systems); a shard with a table is rewritten, its other
+    tensors byte for byte. The configuration gets the new `vocab_size`. The tokenizer is left out: write the new one.
+
+    Args:
+        source: the model whose everything else is kept.
+        target: an existing folder, without weights.
+        rows: of both tables.
+    """
+    entries = source.checkpoint.entries
+    names = {"embed": source.names.embed} | ({} if source.tied else {"head": source.names.head})
+    tables: dict[str, Tensor] = {}
+    for shard in source.checkpoint.shards:
+        inside = {room: name for room, name in names.items() if entries[name].shard == shard}
+        (target / shard.name).unlink(missing_ok=True)
+        if not inside:
+            _link(shard, target / shard.name)
+            continue
+        shapes = {name: (rows, entries[name].shape[1]) for name in inside.values()}
+        views = rewrite_shard(shard, target / shard.name, replaced=shapes)
+        tables |= {room: views[name] for room, name in inside.items()}
+    _copy_index(source, target)
+    _copy_side_files(source, target)
+    write_json(target / "config.json", _with_vocabulary(source.config, rows))
+    return tables
+
+
+def copy_model(source: ModelFolder, target: Path) -> dict[str, Tensor]:
+    """Copy a model folder whole, tokenizer too; returns all its tensors, to be overwritten in place."""
+    for item in source.path.iterdir():
+        if item.is_file() and item.name not in LEP_FILES and item not in source.checkpoint.shards:
+            shutil.copyfile(item, target / item.name)
+    tensors: dict[str, Tensor] = {}
+    for shard in source.checkpoint.shards:
+        (target / shard.name).unlink(missing_ok=True)
+        shapes = {name: entry.shape for name, entry in source.checkpoint.entries.items() if entry.shard == shard}
+        tensors |= rewrite_shard(shard, target / shard.name, replaced=shapes)
+    return tensors
+
+
+def copy_tokenizer(source: Path, target: Path, *, state: State | None = None) -> None:
+    """Copy a folder's tokenizer files; with `state`, its tokenizer.json is that, and files of the old one are left out."""
+    stale = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
+    for name in TOKENIZER_FILES:
+        if (source / name).exists() and not (state and name in stale):
+            shutil.copyfile(source / name, target / name)
+    if state:
+        (target / "tokenizer.json").write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
+        settings = read_json(target / "tokenizer_config.json") if (target / "tokenizer_config.json").exists() else {}
+        for key in ("backend", "is_local", "local_files_only", "auto_map", "added_tokens_decoder"):
+            settings.pop(key, None)
+        # The one class that loads a tokenizer.json as it is, in transformers 4 and 5.
+        write_json(target / "tokenizer_config.json", settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _copy_index(source: ModelFolder, target: Path) -> None:
+    """The index keeps its map, since tensors stay in their shards; only the total size changes."""
+    if not (source.path / INDEX).exists():
+        return
+    index = read_json(source.path / INDEX)
+    headers = (read_header(target / shard.name) for shard in source.checkpoint.shards)
+    total = sum(entry.end - entry.begin for header in headers for entry in header.values())
+    write_json(target / INDEX, index | {"metadata": index.get("metadata", {}) | {"total_size": total}})
+
+
+def _copy_side_files(source: ModelFolder, target: Path) -> None:
+    """Generation settings, licence, model card …: small files that are neither weights, tokenizer nor lep's own."""
+    skip = {*TOKENIZER_FILES, *LEP_FILES, "config.json", INDEX}
+    for item in source.path.iterdir():
+        if item.is_file() and item.name not in skip and item.suffix in (".json", ".txt", ".md", ".jinja", ""):
+            shutil.copyfile(item, target / item.name)
+
+
+def _with_vocabulary(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    changed = dict(config) | {"vocab_size": rows}
+    if isinstance(config.get("text_config"), dict):
+        changed["text_config"] = config["text_config"] | {"vocab_size": rows}
+    return changed

@@ -1,0 +1,157 @@
+"""Streams of documents: in from text files, out as a corpus with a train and a held-out half."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from lep.errors import DataError
+
+Split = Literal["train", "heldout"]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Something that stands where a document should, and is none."""
+
+    reason: str
+
+
+def read_documents(file: Path, *, field: str = "text") -> Iterator[str | Rejected]:
+    """The documents of a file, one by one; single bad ones come as `Rejected`.
+
+    Args:
+        file: .jsonl (one object a line), .txt (documents parted by blank lines), each also .gz or .xz; or .parquet.
+        field: key or column of the text.
+
+    Raises:
+        DataError: the file is missing or of another format, or a parquet file has no such column.
+    """
+    if not file.is_file():
+        raise DataError(f"{file}: no such file")
+    kind = next((suffix for suffix in reversed(file.suffixes) if suffix not in (".gz", ".xz")), "")
+    if kind == ".jsonl":
+        yield from _jsonl(file, field)
+    elif kind == ".txt":
+        yield from _paragraphs(file)
+    elif kind == ".parquet":
+        yield from _parquet(file, field)
+    else:
+        raise DataError(f"{file}: expected .jsonl, .txt (also .gz, .xz) or .parquet")
+
+
+def corpus_file(corpus: Path, language: str, split: Split) -> Path:
+    """Where a corpus keeps one half of one language; `DataError` names the languages that it has."""
+    file = corpus / f"{language}.{split}.jsonl"
+    if not file.exists():
+        there = sorted(path.name.removesuffix(".train.jsonl") for path in corpus.glob("*.train.jsonl"))
+        raise DataError(f"{corpus}: no text of language {language!r}; it has: {', '.join(there) or 'none'}")
+    return file
+
+
+def corpus_languages(corpus: Path) -> list[str]:
+    """Languages of a corpus, in alphabetical order; `DataError` when it is no corpus."""
+    languages = sorted(path.name.removesuffix(".heldout.jsonl") for path in corpus.glob("*.heldout.jsonl"))
+    if not languages:
+        raise DataError(f"{corpus}: not a corpus (no *.heldout.jsonl); make one with `lep collect`")
+    return languages
+
+
+def corpus_documents(corpus: Path, language: str, split: Split) -> Iterator[str]:
+    """The documents of one half of one language."""
+    file = corpus_file(corpus, language, split)
+    for document in read_documents(file):
+        if isinstance(document, Rejected):
+            raise DataError(f"{file}: a finished corpus holds a bad document ({document.reason})")
+        yield document
+
+
+def heldout_excerpt(corpus: Path, language: str, *, characters: int) -> list[str]:
+    """The first held-out documents of a language, up to about so many characters; the last one is cut."""
+    excerpt: list[str] = []
+    left = characters
+    for document in corpus_documents(corpus, language, "heldout"):
+        excerpt.append(document[:left])
+        left -= len(document)
+        if left <= 0:
+            break
+    if not excerpt:
+        raise DataError(f"{corpus}: nothing of {language!r} is held out; collect with a larger heldout_share")
+    return excerpt
+
+
+def read_rows(file: Path, *, required: tuple[str, ...]) -> list[dict[str, object]]:
+    """All rows of a .jsonl file; `DataError` names the line that is no object or lacks a key."""
+    rows = []
+    with _open(file) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{file}:{number}: not JSON ({error})") from None
+            absent = [key for key in required if not isinstance(row, dict) or key not in row]
+            if absent:
+                raise DataError(f"{file}:{number}: the row has no {', '.join(map(repr, absent))}")
+            rows.append(row)
+    if not rows:
+        raise DataError(f"{file}: holds no rows")
+    return rows
+
+
+def _open(file: Path) -> IO[bytes]:
+    if not file.is_file():
+        raise DataError(f"{file}: no such file")
+    if file.suffix == ".gz":
+        return gzip.open(file, "rb")  # type: ignore[return-value]
+    return lzma.open(file, "rb") if file.suffix == ".xz" else file.open("rb")
+
+
+def _jsonl(file: Path, field: str) -> Iterator[str | Rejected]:
+    with _open(file) as stream:
+        for line in stream:
+            try:
+                row = json.loads(line)
+            except UnicodeDecodeError:
+                yield Rejected("invalid UTF-8")
+                continue
+            except ValueError:
+                yield Rejected("not JSON")
+                continue
+            text = row.get(field) if isinstance(row, dict) else None
+            yield text if isinstance(text, str) else Rejected(f"no text in {field!r}")
+
+
+def _paragraphs(file: Path) -> Iterator[str | Rejected]:
+    lines: list[bytes] = []
+    with _open(file) as stream:
+        for line in stream:
+            if line.strip():
+                lines.append(line)
+            elif lines:
+                yield _decoded(lines)
+                lines = []
+    if lines:
+        yield _decoded(lines)
+
+
+def _decoded(lines: list[bytes]) -> str | Rejected:
+    try:
+        return b"".join(lines).decode().strip("\n")
+    except UnicodeDecodeError:
+        return Rejected("invalid UTF-8")
+
+
+def _parquet(file: Path, field: str) -> Iterator[str | Rejected]:
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.ParquetFile(file)
+    if field not in table.schema_arrow.names:
+        raise DataError(f"{file}: no column {field!r}; it has: {', '.join(table.schema_arrow.names)}")
+    for batch in table.iter_batches(columns=[field]):
+        for text in batch.column(0).to_pylist():
+            yield text if isinstance(text, str) else Rejected(f"no text in {field!r}")

@@ -1,0 +1,220 @@
+"""Tokenizer files of every family as one typed value: the vocabulary in bytes and the segmentation on bytes.
+
+Read here: `tokenizer.json` (byte-level BPE, SentencePiece-style BPE and Unigram), SentencePiece `.model` files, and
+tiktoken rank files. Whatever the source, the rest of lep sees a `TokenizerFile`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from lep.core.token_bytes import BYTES_OF, SPACE, Scheme, byte_level_string, is_byte_piece, utf8_runs
+from lep.core.vocabulary import Kind, Vocabulary, VocabularyMap, vocabulary_map
+from lep.errors import TokenizerError
+
+State = dict[str, Any]
+"""A parsed tokenizer.json."""
+
+JSON, SENTENCEPIECE = "tokenizer.json", "tokenizer.model"
+
+
+@dataclass(frozen=True)
+class TokenizerFile:
+    """A tokenizer as its file states it."""
+
+    path: Path
+    state: State
+    scheme: Scheme
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Every id as bytes and sort; ids run from 0 to the highest one used."""
+        stored = dict(_entries(self.state["model"]))
+        added = {item["id"]: item["content"] for item in self.state.get("added_tokens", [])}
+        special = _special_strings(self.state["model"])
+        size = 1 + max([*stored, *added], default=-1)
+        tokens, kinds = [b""] * size, [Kind.HOLE] * size
+        for id_, text in stored.items():
+            literal = text in special
+            tokens[id_] = text.encode() if literal else self._bytes(text)
+            byte = self.scheme == "sentencepiece" and is_byte_piece(text)
+            kinds[id_] = Kind.SPECIAL if literal else Kind.BYTE if byte else Kind.NORMAL
+        for id_, text in added.items():
+            tokens[id_], kinds[id_] = text.encode(), Kind.SPECIAL
+        return Vocabulary(tokens=tokens, kinds=kinds)
+
+    @cached_property
+    def added(self) -> dict[str, int]:
+        """Added and special tokens: text → id."""
+        return {item["content"]: item["id"] for item in self.state.get("added_tokens", [])}
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer itself, as `tokenizers` runs it."""
+        return Tokenizer.from_str(json.dumps(self.state))
+
+    @cached_property
+    def _bare(self) -> Tokenizer:
+        """Pre-tokenizer and model alone: what splits and merges, and adds, changes or matches nothing."""
+        bare = self.state | {"added_tokens": [], "normalizer": None, "post_processor": None}
+        bare |= {"truncation": None, "padding": None}
+        if self.scheme == "sentencepiece":
+            bare["pre_tokenizer"] = None
+        return Tokenizer.from_str(json.dumps(_without_prefix_space(bare)))
+
+    def segment(self, token: bytes) -> Sequence[int]:
+        """Ids of the tokens that spell these bytes as this tokenizer would; none when it cannot spell them."""
+        if self.scheme == "byte_level":
+            return self._segment_byte_level(token)
+        return self._segment_sentencepiece(token)
+
+    def _segment_byte_level(self, token: bytes) -> Sequence[int]:
+        try:
+            text = token.decode()
+        except UnicodeDecodeError:  # begins or ends inside a character: no text, so no pre-tokenizer either
+            return [piece.id for piece in self._bare.model.tokenize(byte_level_string(token))]
+        return self._bare.encode(text, add_special_tokens=False).ids
+
+    def _segment_sentencepiece(self, token: bytes) -> Sequence[int]:
+        ids: list[int] = []
+        for run, is_text in utf8_runs(token):
+            if is_text:
+                ids.extend(piece.id for piece in self._bare.model.tokenize(run.decode().replace(" ", SPACE)))
+            else:
+                byte = self._bare.model.token_to_id(f"<0x{run[0]:02X}>")
+                if byte is None:
+                    return []
+                ids.append(byte)
+        unknown = self.vocabulary.kinds
+        return [] if any(unknown[id_] is Kind.SPECIAL for id_ in ids) else ids
+
+    def _bytes(self, stored: str) -> bytes:
+        try:
+            return BYTES_OF[self.scheme](stored)
+        except ValueError as error:
+            raise TokenizerError(f"{self.path}: {error}") from None
+
+
+def read_tokenizer(path: Path) -> TokenizerFile:
+    """Read a tokenizer from a folder (tokenizer.json, else tokenizer.model) or from one such file.
+
+    A tiktoken file does not say how it splits text into words; Llama-3's and GPT-4's pattern is assumed.
+
+    Raises:
+        TokenizerError: nothing to read there, or a kind of tokenizer that has no bytes (WordPiece, WordLevel).
+    """
+    file = path
+    if path.is_dir():
+        file = next((path / name for name in (JSON, SENTENCEPIECE) if (path / name).exists()), path)
+    if not file.is_file():
+        raise TokenizerError(f"{path}: neither {JSON} nor {SENTENCEPIECE} is there")
+    if file.suffix == ".json":
+        state = _read_json(file)
+    elif _is_tiktoken(file):
+        state = _read_tiktoken(file)
+    else:
+        state = _read_sentencepiece(file)
+    return TokenizerFile(path=file, state=state, scheme=_scheme(file, state))
+
+
+def map_vocabularies(old: TokenizerFile, new: TokenizerFile) -> VocabularyMap:
+    """T between two tokenizer files; `TokenizerError` when the old one spells a token with other bytes."""
+    try:
+        return vocabulary_map(old=old.vocabulary, new=new.vocabulary, segment=old.segment)
+    except ValueError as error:
+        raise TokenizerError(f"{old.path} cannot spell a token of {new.path}: {error}") from None
+
+
+def _read_json(file: Path) -> State:
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+        state["model"]["vocab"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise TokenizerError(f"{file}: not a tokenizer.json of the tokenizers library ({error!r})") from None
+    return state
+
+
+def _is_tiktoken(file: Path) -> bool:
+    """A tiktoken file is lines of `base64 rank`; a SentencePiece file is a binary message."""
+    with file.open("rb") as stream:
+        first = stream.readline(4096).split()
+    return len(first) == 2 and first[1].isdigit()
+
+
+def _read_tiktoken(file: Path) -> State:
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
+    return json.loads(TikTokenConverter(vocab_file=str(file)).converted().to_str())
+
+
+def _read_sentencepiece(file: Path) -> State:
+    """The model of a SentencePiece file as a tokenizer.json.
+
+    Merges are ordered by the score of what they make, as SentencePiece orders them, never by id.
+    """
+    from sentencepiece import sentencepiece_model_pb2 as proto
+
+    message = proto.ModelProto()
+    try:
+        message.ParseFromString(file.read_bytes())
+    except Exception as error:  # protobuf raises a class of its own that moves between versions
+        raise TokenizerError(f"{file}: neither a SentencePiece model nor a tiktoken file ({error})") from None
+    pieces = [(piece.piece, piece.score) for piece in message.pieces]
+    control = (message.SentencePiece.UNKNOWN, message.SentencePiece.CONTROL, message.SentencePiece.USER_DEFINED)
+    added = [{"id": i, "content": p.piece} for i, p in enumerate(message.pieces) if p.type in control]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    fallback, unknown = message.trainer_spec.byte_fallback, message.trainer_spec.unk_id
+    if message.trainer_spec.model_type == message.trainer_spec.UNIGRAM:
+        model: State = {"type": "Unigram", "unk_id": unknown, "vocab": pieces, "byte_fallback": fallback}
+    else:
+        normal = {p.piece: p.score for p in message.pieces if p.type == message.SentencePiece.NORMAL}
+        model = {"type": "BPE", "unk_token": pieces[unknown][0], "fuse_unk": True, "byte_fallback": fallback}
+        model |= {"vocab": {text: i for i, (text, _) in enumerate(pieces)}, "merges": merges_by_score(normal)}
+    decoder = {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "}]}
+    return {"added_tokens": [token | flags for token in added], "model": model, "decoder": decoder}
+
+
+def merges_by_score(scores: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Every way to make a piece from two pieces, best-scored piece first."""
+    ranked = sorted((text for text in scores if len(text) > 1), key=lambda text: -scores[text])
+    splits = ((text[:at], text[at:]) for text in ranked for at in range(1, len(text)))
+    return [(left, right) for left, right in splits if left in scores and right in scores]
+
+
+def _scheme(file: Path, state: State) -> Scheme:
+    parts = json.dumps([state.get("pre_tokenizer"), state.get("decoder")], ensure_ascii=False)
+    if state["model"].get("type", "BPE") not in ("BPE", "Unigram"):
+        raise TokenizerError(f"{file}: a {state['model']['type']} tokenizer does not keep the bytes of its text")
+    if '"ByteLevel"' in parts:
+        return "byte_level"
+    if SPACE in json.dumps([state.get("normalizer"), parts], ensure_ascii=False) or '"ByteFallback"' in parts:
+        return "sentencepiece"
+    raise TokenizerError(f"{file}: neither byte-level nor SentencePiece-style: its tokens have no known bytes")
+
+
+def _entries(model: State) -> Iterator[tuple[int, str]]:
+    vocab = model["vocab"]
+    if isinstance(vocab, Mapping):
+        return ((id_, text) for text, id_ in vocab.items())
+    return ((id_, text) for id_, (text, _) in enumerate(vocab))
+
+
+def _special_strings(model: State) -> set[str]:
+    unknown = model.get("unk_token")
+    if model.get("unk_id") is not None:
+        unknown = model["vocab"][model["unk_id"]][0]
+    return {unknown} if unknown else set()
+
+
+def _without_prefix_space(part: Any) -> Any:
+    """The same tokenizer without `add_prefix_space`: segmenting must add no byte."""
+    if isinstance(part, dict):
+        return {k: False if k == "add_prefix_space" else _without_prefix_space(v) for k, v in part.items()}
+    return [_without_prefix_space(item) for item in part] if isinstance(part, list) else part

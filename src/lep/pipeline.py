@@ -1,0 +1,199 @@
+"""The order of the rooms: a recipe becomes steps, and steps become artifacts, each made once.
+
+A recipe is the walk as data: `out:` and one section a room, in the order in which they run. Where a setting names an
+input, the name of an earlier room stands for its artifact (`adapted: pretrain`). A list where one value is expected makes
+one artifact for each value (`method: [swap, conversion]` gives `propagate/swap` and `propagate/conversion`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_origin
+
+import yaml
+from pydantic import ValidationError
+
+from lep.config import ROOMS, Settings, paths, with_paths
+from lep.errors import UsageError
+from lep.io.artifact import Plan, complete, is_finished
+
+
+@dataclass(frozen=True)
+class Step:
+    """One artifact to make: `address` is its place in the run, `propagate/swap`."""
+
+    address: str
+    room: str
+    settings: Settings
+    out: Path
+
+    @property
+    def plan(self) -> Plan:
+        """What the artifact will be known by."""
+        return Plan(self.room, self.out, self.settings.model_dump(mode="json"), paths(self.settings))
+
+
+def load_recipe(file: Path, overrides: Sequence[str] = ()) -> list[Step]:
+    """The steps of a recipe, resolved and validated.
+
+    Args:
+        file: YAML.
+        overrides: `room.key=value` or `out=folder`; values are YAML.
+
+    Raises:
+        UsageError: with every error at once: unknown rooms, unknown keys, wrong types, references to later rooms.
+    """
+    raw = _read(file)
+    for override in overrides:
+        _override(raw, override)
+    out = Path(str(raw.pop("out", Path("runs") / file.stem)))
+    steps: list[Step] = []
+    problems: list[str] = []
+    for room, section in raw.items():
+        if room not in ROOMS:
+            problems.append(f"{room}: no such room; rooms: {', '.join(ROOMS)}")
+            continue
+        for address, values in _sweep(room, section or {}):
+            settings = _validated(room, values, address, problems)
+            if settings is not None:
+                known = {step.address: step.out for step in steps}
+                resolved = with_paths(settings, lambda path, known=known: known.get(str(path), path))
+                problems += _forward_references(address, resolved, raw)
+                steps.append(Step(address, room, resolved, out / address))
+    if problems:
+        raise UsageError(f"{file}: " + "\n  ".join(["", *problems]).lstrip("\n"))
+    return steps
+
+
+def single_step(room: str, assignments: Sequence[str]) -> Step:
+    """One room from the command line: `key=value …` and `out=folder`."""
+    raw: dict[str, Any] = {}
+    for assignment in assignments:
+        _override(raw, assignment)
+    if "out" not in raw:
+        raise UsageError(f"{room}: out= is missing: say where the result goes")
+    out = Path(str(raw.pop("out")))
+    problems: list[str] = []
+    settings = _validated(room, raw, room, problems)
+    if settings is None:
+        raise UsageError("\n  ".join([f"{room}:", *problems]))
+    return Step(room, room, settings, out)
+
+
+def between(steps: Sequence[Step], *, first: str | None, last: str | None) -> list[Step]:
+    """The steps from one room to another, both included."""
+    rooms = [step.room for step in steps]
+    for name in (first, last):
+        if name and name not in rooms:
+            raise UsageError(f"{name}: not a room of this recipe; it has: {', '.join(dict.fromkeys(rooms))}")
+    begin = rooms.index(first) if first else 0
+    end = len(rooms) - rooms[::-1].index(last) if last else len(rooms)
+    return list(steps[begin:end])
+
+
+def check(steps: Sequence[Step]) -> list[str]:
+    """What stands in the way of running: inputs that are neither there nor made by an earlier step."""
+    made: set[Path] = set()
+    problems = []
+    for step in steps:
+        for name, path in paths(step.settings).items():
+            if path not in made and not path.exists():
+                problems.append(f"{step.address}.{name}: {path} is not there, and no earlier room makes it")
+        made.add(step.out)
+    if problems:
+        return problems
+    for step in steps:
+        look = getattr(import_module(f"lep.stages.{step.room}"), "check", None)
+        if look and all(path.exists() for path in paths(step.settings).values()):
+            look(step.settings)
+    return problems
+
+
+def run(steps: Sequence[Step], *, replace: bool, started: Callable[[Step], None], ended: Callable[[Step, bool], None]):  # noqa: ANN201
+    """Make every artifact that is not there yet.
+
+    Args:
+        replace: whether artifacts made with other settings may be replaced.
+        started, ended: told of each step; `ended` also whether there was work to do.
+    """
+    if problems := check(steps):
+        raise UsageError("\n  ".join(["cannot start:", *problems]))
+    for step in steps:
+        started(step)
+        module = import_module(f"lep.stages.{step.room}")
+        did = complete(step.plan, lambda partial, step=step, module=module: module.run(step.settings, partial), replace=replace)
+        ended(step, did)
+
+
+def status(step: Step) -> str:
+    """`done`, or what running the step would do."""
+    if is_finished(step.plan):
+        return "done"
+    return "goes on" if step.plan.partial.exists() else "to do"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{file}: not YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise UsageError(f"{file}: expected rooms and their settings")
+    return raw
+
+
+def _override(raw: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise UsageError(f"{assignment!r}: expected key=value")
+    *parents, last = key.split(".")
+    place = raw
+    for parent in parents:
+        child = place.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise UsageError(f"{key}: {parent} is a value, not a group of settings")
+        place = child
+    place[last] = yaml.safe_load(text)
+
+
+def _sweep(room: str, section: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A section, or one for each value of a list that stands where one value is expected."""
+    swept = [
+        key
+        for key, value in section.items()
+        if isinstance(value, list) and key in ROOMS[room].model_fields
+        and get_origin(ROOMS[room].model_fields[key].annotation) not in (list, tuple)
+    ]
+    if len(swept) > 1:
+        raise UsageError(f"{room}: only one setting can be a list of values; these are: {', '.join(swept)}")
+    if not swept:
+        yield room, dict(section)
+        return
+    for value in section[swept[0]]:
+        yield f"{room}/{value}", dict(section) | {swept[0]: value}
+
+
+def _validated(room: str, values: Mapping[str, Any], address: str, problems: list[str]) -> Settings | None:
+    try:
+        return ROOMS[room].model_validate(values)
+    except ValidationError as error:
+        for item in error.errors():
+            place = ".".join(map(str, (address, *item["loc"])))
+            hint = f"; knobs: {', '.join(ROOMS[room].model_fields)}" if item["type"] == "extra_forbidden" else ""
+            problems.append(f"{place}: {item['msg']}{hint}")
+        return None
+
+
+def _forward_references(address: str, settings: Settings, raw: Mapping[str, Any]) -> list[str]:
+    """References that were not resolved although the recipe has a room of that name."""
+    return [
+        f"{address}.{name}: {path} is a room that comes later, or has several results (as propagate/swap); "
+        "name an earlier room"
+        for name, path in paths(settings).items()
+        if str(path).split("/")[0] in raw and not path.exists()
+    ]

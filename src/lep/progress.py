@@ -1,0 +1,58 @@
+"""How long work tells that it goes on. Rooms report here; the command line decides what is shown.
+
+Nothing below the command line prints: without a listener, reports go nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+Advance = Callable[[float], None]
+"""Told how many more units are done."""
+
+
+class Listener(Protocol):
+    """What shows progress."""
+
+    def begin(self, label: str, total: float, unit: str, done: float) -> None:
+        """Work of `total` units starts; `done` of them were done before an interruption."""
+
+    def advance(self, amount: float) -> None:
+        """So much more is done."""
+
+    def note(self, text: str) -> None:
+        """A line worth keeping."""
+
+    def end(self) -> None:
+        """The work is over, or was given up."""
+
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+def listen(listener: Listener | None) -> None:
+    """Send reports to this listener from now on."""
+    _listener.set(listener)
+
+
+def note(text: str) -> None:
+    """Report a line worth keeping: a measurement on the way, a step that was skipped."""
+    if listener := _listener.get():
+        listener.note(text)
+
+
+@contextmanager
+def progress(label: str, *, total: float, unit: str, done: float = 0) -> Iterator[Advance]:
+    """Report work of known size: `with progress("training", total=n, unit="tokens") as advance: advance(4096)`."""
+    listener = _listener.get()
+    if listener is None:
+        yield lambda amount: None
+        return
+    listener.begin(label, total, unit, done)
+    try:
+        yield listener.advance
+    finally:
+        listener.end()

@@ -1,0 +1,1 @@
+"""Manifests → facts → figures → one self-contained page. Nothing here measures; everything here only tells."""

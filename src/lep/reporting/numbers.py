@@ -1,0 +1,255 @@
+"""What each room writes as `numbers` into its manifest, as values: one frozen dataclass a room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from lep.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class CollectedLanguage:
+    """What became of the raw text of one language."""
+
+    documents_read: int
+    documents_train: int
+    documents_heldout: int
+    characters_train: int
+    characters_heldout: int
+    dropped: Mapping[str, int]
+    """Documents dropped, by reason."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Numbers of `collect`."""
+
+    languages: Mapping[str, CollectedLanguage]
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """One measure with the old and with the new vocabulary."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """What was checked about an extended vocabulary, on how much text."""
+
+    unreachable_new_tokens: int
+    old_ids_unchanged: bool
+    texts_probed: int
+    base_ids_recovered: int
+    round_trips: int
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """One text as tokens of the old and of the new vocabulary."""
+
+    text: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Retokenized:
+    """Numbers of `retokenize`."""
+
+    kind: str
+    old_tokens: int
+    new_tokens: int
+    vocabulary_size: int
+    symbols_per_token: Mapping[str, BeforeAfter]
+    proofs: Proofs | None = None
+    examples: tuple[Segmented, ...] = ()
+
+
+@dataclass(frozen=True)
+class Initialized:
+    """Numbers of `initialize`."""
+
+    copied: int
+    composed: int
+    mean_pieces: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Held-out bits per byte by language at one moment of training."""
+
+    step: int
+    tokens: int
+    seconds: float
+    bits_per_byte: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Mean training loss per token at one step, in nats."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Numbers of `pretrain`."""
+
+    trained_tokens: int
+    tokens_per_second: float
+    curve: tuple[Measured, ...] = ()
+    losses: tuple[Loss, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Numbers of `tune`."""
+
+    examples: int
+    trained_tokens: int
+    losses: tuple[Loss, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the fit of one table went; none: the method fits nothing (swap)."""
+
+    rows: int | None = None
+    rank: int | None = None
+    condition: float | None = None
+    residual: float | None = None
+    residual_heldout: float | None = None
+    coverage: float | None = None
+    distance_from_identity: float | None = None
+
+
+@dataclass(frozen=True)
+class Propagated:
+    """Numbers of `propagate`."""
+
+    method: str
+    tables: Mapping[str, Fit]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Share of items answered right, with its 95 % interval."""
+
+    correct: int
+    items: int
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Generation speed of one model."""
+
+    tokens_per_second: float
+    characters_per_second: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """What was measured on one model; none: not measured."""
+
+    symbols_per_token: Mapping[str, float]
+    bits_per_byte: Mapping[str, float]
+    skills: Mapping[str, Score] | None = None
+    speed: Speed | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model wrote; untrusted text."""
+
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One item and what each model answered."""
+
+    skill: str
+    prompt: str
+    expected: str
+    answers: Mapping[str, Output]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """One opening and how each model continues it."""
+
+    prompt: str
+    texts: Mapping[str, Output]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Numbers of `evaluate`; the first model is the one that ratios refer to."""
+
+    models: Mapping[str, Model]
+    answers: tuple[Answer, ...] = ()
+    continuations: tuple[Continuation, ...] = ()
+
+    def languages(self) -> tuple[str, ...]:
+        """All languages that a model was measured in, in the order of their first mention."""
+        seen = (key for model in self.models.values() for key in (*model.symbols_per_token, *model.bits_per_byte))
+        return tuple(dict.fromkeys(seen))
+
+
+Numbers = Collected | Retokenized | Initialized | Pretrained | Tuned | Propagated | Evaluated
+
+KINDS: dict[str, type[Numbers]] = {
+    "collect": Collected,
+    "retokenize": Retokenized,
+    "initialize": Initialized,
+    "pretrain": Pretrained,
+    "tune": Tuned,
+    "propagate": Propagated,
+    "evaluate": Evaluated,
+}
+
+
+def parse(raw: Mapping[str, Any], *, room: str, where: Path | None = None) -> Numbers | None:
+    """The numbers of a room as a value; none when the room is not one that the page tells about.
+
+    Args:
+        raw: `numbers` of the manifest.
+        room: the room that wrote them.
+        where: the manifest, to name in an error.
+
+    Raises:
+        ArtifactError: a number is missing or of the wrong type.
+    """
+    if room not in KINDS:
+        return None
+    try:
+        return TypeAdapter(KINDS[room]).validate_python(dict(raw))
+    except ValidationError as error:
+        wrong = [f"numbers.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise ArtifactError(
+            f"{where or room}: these are not the numbers of {room!r} ({shown}); run the room again with this lep"
+        ) from None
+
+
+def parse_evaluation(raw: Mapping[str, Any], *, where: Path | None = None) -> Evaluated:
+    """The numbers of `evaluate`, with at least one model; `ArtifactError` otherwise."""
+    found = parse(raw, room="evaluate", where=where)
+    if not isinstance(found, Evaluated) or not found.models:
+        raise ArtifactError(
+            f"{where or 'evaluate'}: expected numbers of at least one model, found none; evaluate again"
+        )
+    return found

@@ -1,0 +1,148 @@
+"""Facts → one HTML page that needs nothing else: no network, no script, no font, no picture from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from lep.io.artifact import flatten
+from lep.reporting import rounding
+from lep.reporting.facts import Facts, Room
+from lep.reporting.figures import learning_charts, loss_charts, skill_charts
+from lep.reporting.headline import headline, language_name
+from lep.reporting.numbers import Evaluated, Propagated, Retokenized
+from lep.reporting.story import story
+from lep.reporting.table import main_table
+
+_MARKS = str.maketrans({" ": "·", "\n": "↵", "\r": "␍", "\t": "⇥"})
+_OPEN = 6
+"""Answers shown at once; the others unfold."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One check of a vocabulary, and whether it holds."""
+
+    holds: bool
+    text: str
+
+
+def render(facts: Facts, *, title: str) -> str:
+    """The page.
+
+    Args:
+        facts: what `gather` found.
+        title: heading of the page.
+
+    Returns:
+        A whole HTML document. Text that models wrote is escaped; the page allows itself no script and no connection.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        name: getattr(rounding, name)
+        for name in ("count", "decimal", "percent", "duration", "memory", "condition", "symbols_per_token", "ratio")
+    }
+    environment.filters |= {"language": language_name, "visible": visible, "safe_svg": Markup}
+    template = environment.from_string(_resource("page.html.jinja"))
+    return template.render(title=title, css=Markup(_resource("page.css")), facts=facts, **_sections(facts))
+
+
+def visible(token: str) -> str:
+    """A token with its white space made visible."""
+    return token.translate(_MARKS) or "∅"
+
+
+def _resource(name: str) -> str:
+    return (resources.files("lep.reporting") / name).read_text(encoding="utf-8")
+
+
+def _sections(facts: Facts) -> dict[str, Any]:
+    """What the template shows; an empty value leaves its section out."""
+    return {
+        "headline": headline(facts),
+        "story": story(facts),
+        "vocabularies": [(room, numbers, _proofs(numbers)) for room, numbers in facts.of(Retokenized)],
+        "learning": learning_charts(facts),
+        "losses": loss_charts(facts),
+        "fits": [
+            (room.key.removeprefix("propagate/"), numbers.method, name, fit)
+            for room, numbers in facts.of(Propagated)
+            for name, fit in numbers.tables.items()
+        ],
+        "table": main_table(facts.evaluation, instruct=facts.reference),
+        "skills": skill_charts(facts),
+        "scores": _scores(facts.evaluation),
+        "answers": (facts.evaluation.answers[:_OPEN], facts.evaluation.answers[_OPEN:]),
+        "costs": [(room, _share(room, facts)) for room in facts.rooms],
+        "settings": {room.key: _settings(room) for room in facts.rooms},
+        "inputs": {room.key: room.manifest.inputs for room in facts.rooms},
+        "versions": _versions(facts),
+    }
+
+
+def _proofs(numbers: Retokenized) -> list[Proof]:
+    proofs = numbers.proofs
+    if proofs is None:
+        return []
+    probed = rounding.count(proofs.texts_probed)
+    reached = rounding.count(numbers.new_tokens - proofs.unreachable_new_tokens)
+    unchanged = "keeps" if proofs.old_ids_unchanged else "does not keep"
+    return [
+        Proof(
+            proofs.unreachable_new_tokens == 0,
+            f"{reached} of {rounding.count(numbers.new_tokens)} new tokens can be reached",
+        ),
+        Proof(proofs.old_ids_unchanged, f"every old token {unchanged} its id"),
+        Proof(
+            proofs.base_ids_recovered == proofs.texts_probed,
+            f"{rounding.count(proofs.base_ids_recovered)} of {probed} texts, with each new token spelt in its pieces, "
+            "give the base tokenizer's ids",
+        ),
+        Proof(
+            proofs.round_trips == proofs.texts_probed,
+            f"{rounding.count(proofs.round_trips)} of {probed} texts come back from their tokens unchanged",
+        ),
+    ]
+
+
+def _scores(numbers: Evaluated) -> dict[str, dict[str, str]]:
+    """Skill → model → `right/items`, for readers who want the counts behind the chart."""
+    skills = dict.fromkeys(skill for model in numbers.models.values() for skill in model.skills or {})
+    return {
+        skill: {
+            name: f"{rounding.count(score.correct)} / {rounding.count(score.items)}"
+            for name, model in numbers.models.items()
+            if model.skills and (score := model.skills.get(skill))
+        }
+        for skill in skills
+    }
+
+
+def _share(room: Room, facts: Facts) -> float:
+    longest = max(other.manifest.seconds for other in facts.rooms)
+    return room.manifest.seconds / longest if longest else 0.0
+
+
+def _settings(room: Room) -> dict[str, str]:
+    """Settings that are not inputs; those are listed with their fingerprints."""
+    flat = flatten(room.manifest.settings)
+    return {name: _plain(value) for name, value in flat.items() if name not in room.manifest.inputs}
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _versions(facts: Facts) -> Mapping[str, str]:
+    """Each library's version, or all of them where rooms differ."""
+    found: dict[str, dict[str, None]] = {}
+    for room in facts.rooms:
+        for library, version in room.manifest.versions.items():
+            found.setdefault(library, {})[version] = None
+    return {library: ", ".join(versions) for library, versions in found.items()}

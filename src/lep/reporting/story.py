@@ -1,0 +1,118 @@
+"""What was done: for each room of the walk its cost and one sentence with the number that matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lep.reporting import rounding
+from lep.reporting.facts import Facts, Room
+from lep.reporting.headline import language_name
+from lep.reporting.numbers import Collected, Evaluated, Initialized, Loss, Pretrained, Propagated, Retokenized, Tuned
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One room of the walk; rooms that ran several times are told together."""
+
+    room: str
+    sentence: str
+    seconds: float
+    peak_memory_bytes: int
+
+
+def story(facts: Facts) -> tuple[Chapter, ...]:
+    """The walk as it was walked."""
+    names = dict.fromkeys(room.manifest.room for room in facts.rooms)
+    return tuple(_chapter([room for room in facts.rooms if room.manifest.room == name], facts) for name in names)
+
+
+def _chapter(rooms: Sequence[Room], facts: Facts) -> Chapter:
+    manifests = [room.manifest for room in rooms]
+    numbers = [room.numbers for room in rooms if room.numbers is not None]
+    sentence = _SENTENCES[type(numbers[0])](numbers, facts) if numbers else ""
+    return Chapter(
+        manifests[0].room, sentence, sum(m.seconds for m in manifests), max(m.peak_memory_bytes for m in manifests)
+    )
+
+
+def _collected(numbers: Sequence[Collected], _: Facts) -> str:
+    found = [(language, item) for one in numbers for language, item in one.languages.items()]
+    kept = " and ".join(
+        f"{rounding.magnitude(item.characters_train)} characters of {language_name(language)}"
+        for language, item in found
+    )
+    read = sum(item.documents_read for _, item in found)
+    dropped = sum(sum(item.dropped.values()) for _, item in found)
+    share = rounding.percent(dropped / read if read else None)
+    return f"{kept} to learn from; {share} of {rounding.count(read)} documents dropped."
+
+
+def _retokenized(numbers: Sequence[Retokenized], facts: Facts) -> str:
+    one = numbers[0]
+    text = f"{rounding.count(one.new_tokens)} tokens added to {rounding.count(one.old_tokens)}"
+    change = one.symbols_per_token.get(facts.language)
+    if change is None:
+        return f"{text}."
+    before, after = rounding.symbols_per_token(change.before), rounding.symbols_per_token(change.after)
+    return f"{text}; a token of {language_name(facts.language)} is {after} symbols, before {before}."
+
+
+def _initialized(numbers: Sequence[Initialized], _: Facts) -> str:
+    one = numbers[0]
+    pieces = rounding.decimal(one.mean_pieces, 1)
+    return (
+        f"{rounding.count(one.copied)} rows copied, {rounding.count(one.composed)} composed, "
+        f"each the mean of {pieces} old rows on average."
+    )
+
+
+def _pretrained(numbers: Sequence[Pretrained], facts: Facts) -> str:
+    one = numbers[0]
+    text = f"{rounding.magnitude(one.trained_tokens)} tokens, {rounding.speed(one.tokens_per_second)} a second"
+    values = [point.bits_per_byte[facts.language] for point in one.curve if facts.language in point.bits_per_byte]
+    if not values:
+        return f"{text}."
+    first, last = rounding.bits_per_byte(values[0]), rounding.bits_per_byte(values[-1])
+    return f"{text}; bits per byte in {language_name(facts.language)} {first} → {last}."
+
+
+def _tuned(numbers: Sequence[Tuned], _: Facts) -> str:
+    one = numbers[0]
+    text = f"{rounding.count(one.examples)} conversations, {rounding.magnitude(one.trained_tokens)} tokens"
+    return f"{text}; loss {_ends(one.losses)}." if one.losses else f"{text}."
+
+
+def _propagated(numbers: Sequence[Propagated], _: Facts) -> str:
+    methods = ", ".join(one.method for one in numbers)
+    text = f"{len(numbers)} models: {methods}" if len(numbers) > 1 else f"By {methods}"
+    for one in numbers:
+        for table, fit in one.tables.items():
+            left = fit.residual_heldout if fit.residual_heldout is not None else fit.residual
+            if one.method == "conversion" and left is not None:
+                rows = "rows not fitted" if fit.residual_heldout is not None else "fitted rows"
+                return f"{text}; of the difference to close, {rounding.percent(left, 0)} is left on {rows} ({table})."
+    return f"{text}."
+
+
+def _evaluated(numbers: Sequence[Evaluated], _: Facts) -> str:
+    models = numbers[0].models
+    scores = [score for model in models.values() if model.skills and (score := model.skills.get("all"))]
+    text = f"{len(models)} models" if len(models) > 1 else "One model"
+    return f"{text}, {rounding.count(max(score.items for score in scores))} skill items each." if scores else f"{text}."
+
+
+def _ends(losses: Sequence[Loss]) -> str:
+    return f"{rounding.decimal(losses[0].loss)} → {rounding.decimal(losses[-1].loss)}"
+
+
+_SENTENCES: dict[type, Callable[[Any, Facts], str]] = {
+    Collected: _collected,
+    Retokenized: _retokenized,
+    Initialized: _initialized,
+    Pretrained: _pretrained,
+    Tuned: _tuned,
+    Propagated: _propagated,
+    Evaluated: _evaluated,
+}

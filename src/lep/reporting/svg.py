@@ -1,0 +1,86 @@
+"""A matplotlib figure as an inline SVG that takes its colours and its font from the page around it."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from markupsafe import escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
+
+# Placeholders: colours that nothing else uses, each replaced by a CSS variable of the page.
+INK, MUTED, RULE, ACCENT = "#010101", "#020202", "#030303", "#040404"
+_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", ACCENT: "var(--accent)"}
+# The salt makes ids the same in every run; text stays text, so that it can be selected and read aloud; a `$` in a
+# model's name is a `$`.
+_STYLE: dict[RcKeyType, Any] = {
+    "svg.hashsalt": "lep",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 8.0,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One small picture."""
+
+    title: str
+    svg: str
+
+
+def draw(paint: Callable[[Axes], None], *, name: str, title: str, size: tuple[float, float]) -> Chart:
+    """Paint one pair of axes.
+
+    Args:
+        paint: fills the axes.
+        name: prefix of all ids, unique in the page.
+        title: what a reader who does not see the picture is told; also its heading.
+        size: width and height, inches; the page stretches it to its column.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        paint(figure.subplots())
+        buffer = io.StringIO()
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    return Chart(title, _inline(buffer.getvalue(), name=name, title=title))
+
+
+def _inline(document: str, *, name: str, title: str) -> str:
+    """The picture without its file: no prologue, no size, no rules that reach beyond it, ids of its own."""
+    text = document[document.index("<svg") :]
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    box = re.search(r'viewBox="([-0-9. ]+)"', text)
+    opening = f'<svg viewBox="{box[1] if box else ""}" role="img" aria-label="{escape(title)}">'
+    text = re.sub(r"^<svg[^>]*>", lambda _: opening, text)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"font:\s*([\d.]+px)[^;\"]*", r"font-size: \1", text)
+    text = re.sub(r"font-family:[^;\"]*;?", "", text)
+    for placeholder, variable in _VARIABLES.items():
+        text = text.replace(placeholder, variable)
+    return re.sub(r"\n\s*", "\n", text).strip()

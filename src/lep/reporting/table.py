@@ -1,0 +1,124 @@
+"""The main table: every model by what was measured. The page and the terminal show this same value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lep.reporting import rounding
+from lep.reporting.numbers import Evaluated, Model, parse_evaluation
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column holds; columns of one measure differ by language."""
+
+    measure: str
+    language: str
+    better: str
+    """`higher` or `lower`."""
+
+    def __str__(self) -> str:
+        """For a terminal, where a column has one heading."""
+        return f"{self.measure} {self.language}".strip()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A rounded number and what it is relative to."""
+
+    value: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        """For a terminal: both on one line."""
+        return f"{self.value} ({self.note})" if self.note else self.value
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model."""
+
+    model: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class MainTable:
+    """Models × measures, rounded."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+def main_table(numbers: Mapping[str, Any] | Evaluated, *, instruct: str | None = None) -> MainTable:
+    """The main table of an evaluation.
+
+    Symbols per token and speed are also given as multiples of the first model's; skills as a share of the instruct
+    model's ("kept").
+
+    Args:
+        numbers: `numbers` of the evaluation's manifest.
+        instruct: the model whose skills are to be kept; none: the one of this name, if there is one.
+
+    Raises:
+        ArtifactError: these are not the numbers of an evaluation.
+    """
+    found = numbers if isinstance(numbers, Evaluated) else parse_evaluation(numbers)
+    languages = found.languages()
+    kept = found.models.get(instruct or "instruct")
+    first = next(iter(found.models.values()))
+    rows = (
+        Row(name, _cells(model, first=first, kept=None if model is kept else kept, languages=languages))
+        for name, model in found.models.items()
+    )
+    return MainTable(_columns(languages), tuple(rows))
+
+
+def _columns(languages: tuple[str, ...]) -> tuple[Column, ...]:
+    return (
+        *(Column("symbols per token", language, "higher") for language in languages),
+        *(Column("bits per byte", language, "lower") for language in languages),
+        Column("characters per second", "", "higher"),
+        Column("skills", "", "higher"),
+    )
+
+
+def _cells(model: Model, *, first: Model, kept: Model | None, languages: tuple[str, ...]) -> tuple[Cell, ...]:
+    return (
+        *(_dense(model, first=first, language=language) for language in languages),
+        *(Cell(rounding.bits_per_byte(model.bits_per_byte.get(language))) for language in languages),
+        _fast(model, first=first),
+        _skilled(model, kept=kept),
+    )
+
+
+def _dense(model: Model, *, first: Model, language: str) -> Cell:
+    value = model.symbols_per_token.get(language)
+    times = rounding.ratio(value, first.symbols_per_token.get(language))
+    return Cell(rounding.symbols_per_token(value), _telling(times, model, first))
+
+
+def _fast(model: Model, *, first: Model) -> Cell:
+    if model.speed is None:
+        return Cell(rounding.NOTHING)
+    base = first.speed.characters_per_second if first.speed else None
+    times = rounding.ratio(model.speed.characters_per_second, base)
+    return Cell(rounding.speed(model.speed.characters_per_second), _telling(times, model, first))
+
+
+def _skilled(model: Model, *, kept: Model | None) -> Cell:
+    score = (model.skills or {}).get("all")
+    if score is None:
+        return Cell(rounding.NOTHING)
+    note = rounding.interval(score.low, score.high)
+    whole = (kept.skills or {}).get("all") if kept else None
+    if whole and whole.accuracy:
+        note += f", {rounding.percent(score.accuracy / whole.accuracy, 0)} kept"
+    return Cell(rounding.percent(score.accuracy), note)
+
+
+def _telling(note: str, model: Model, first: Model) -> str:
+    """A multiple, unless it says nothing."""
+    return "" if model is first or note in (rounding.NOTHING, rounding.ratio(1, 1)) else note

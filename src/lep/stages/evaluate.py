@@ -1,0 +1,134 @@
+"""Models + held-out text and items → numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from lep.config import Evaluate
+from lep.core.metrics import bits_per_byte, symbols_per_token
+from lep.engine.likelihood import total_bits
+from lep.engine.models import document_prefix, load_model, load_tokenizer
+from lep.evaluation.generation import answer_items, expected, score
+from lep.evaluation.speed import measure_speed, openings
+from lep.io.documents import corpus_languages, heldout_excerpt, read_rows
+from lep.progress import note, progress
+
+SHOWN = 2
+"""Items of each skill, and openings, whose answers the manifest keeps."""
+
+
+def run(settings: Evaluate, out: Path) -> dict[str, Any]:
+    """Measure one model after the other; `out/NAME.json` keeps each as soon as it is done, all answers in it."""
+    texts = {
+        language: heldout_excerpt(settings.corpus, language, characters=settings.characters)
+        for language in corpus_languages(settings.corpus)
+    }
+    items: Sequence[Mapping[str, Any]] = []
+    if settings.skills:
+        items = read_rows(settings.skills, required=("skill", "prompt", "completion"))
+    found = {
+        name: _once(out / f"{name}.json", lambda path=path, name=name: _measure(path, name, texts, items, settings))
+        for name, path in settings.models.items()
+    }
+    speeds: dict[str, Any] = {}
+    if settings.speed_language:
+        prompts = openings(texts[settings.speed_language])
+        speeds = _once(out / "speed.json", lambda: _speeds(settings, prompts))
+    return {
+        "models": {
+            name: {key: value for key, value in numbers.items() if key != "answers"}
+            | {"speed": speeds[name]["speed"] if speeds else None}
+            for name, numbers in found.items()
+        },
+        "answers": _side_by_side(items, {name: numbers["answers"] for name, numbers in found.items()}),
+        "continuations": _continuations(prompts, speeds) if speeds else [],
+    }
+
+
+def _once(file: Path, measure: Any) -> dict[str, Any]:
+    """What a file of an interrupted run already holds, else what `measure` finds, written down whole."""
+    if not file.exists():
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(measure(), ensure_ascii=False), encoding="utf-8")
+        partial.rename(file)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _measure(
+    path: Path,
+    name: str,
+    texts: Mapping[str, Sequence[str]],
+    items: Sequence[Mapping[str, Any]],
+    settings: Evaluate,
+) -> dict[str, Any]:
+    model, tokenizer = load_model(path, dtype=settings.dtype), load_tokenizer(path)
+    prefix = document_prefix(tokenizer)
+    symbols, bits = {}, {}
+    for language, documents in texts.items():
+        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in documents]
+        tokens = sum(map(len, ids))
+        symbols[language] = symbols_per_token(documents, tokens=tokens)
+        with progress(f"{name}: reading {language}", total=tokens, unit="tokens") as advance:
+            total = total_bits(model, ids, prefix=prefix, block=settings.block, advance=advance)
+        bits[language] = bits_per_byte(documents, bits=total)
+    answers = answer_items(model, tokenizer, items) if items else []
+    skills = score(items, answers) if items else None
+    shown = ", ".join(f"{language} {value:.4f}" for language, value in bits.items())
+    note(f"{name}: bits per byte {shown}" + (f", skills {skills['all']['accuracy']:.3f}" if skills else ""))
+    return {
+        "symbols_per_token": symbols,
+        "bits_per_byte": bits,
+        "skills": skills,
+        "answers": [asdict(answer) for answer in answers],
+    }
+
+
+def _speeds(settings: Evaluate, prompts: Sequence[str]) -> dict[str, Any]:
+    """Each model in turn, several rounds, so that a slow minute of the machine meets them all."""
+    rounds: dict[str, list[Any]] = {name: [] for name in settings.models}
+    with progress("measuring speed", total=settings.speed_rounds * len(rounds), unit="models") as advance:
+        for _ in range(settings.speed_rounds):
+            for name, path in settings.models.items():
+                model = load_model(path, dtype=settings.dtype)
+                rounds[name].append(measure_speed(model, load_tokenizer(path), prompts))
+                advance(1)
+    return {
+        name: {
+            "speed": {
+                "tokens_per_second": median(speed.tokens_per_second for speed in speeds),
+                "characters_per_second": median(speed.characters_per_second for speed in speeds),
+            },
+            "texts": [asdict(answer) for answer in speeds[0].answers],
+        }
+        for name, speeds in rounds.items()
+    }
+
+
+def _side_by_side(items: Sequence[Mapping[str, Any]], answers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The first items of each skill with every model's answer."""
+    shown: dict[str, list[int]] = {}
+    for i, item in enumerate(items):
+        if len(shown.setdefault(str(item["skill"]), [])) < SHOWN:
+            shown[str(item["skill"])].append(i)
+    return [
+        {
+            "skill": skill,
+            "prompt": items[i]["prompt"][-1]["content"],
+            "expected": expected(items[i]),
+            "answers": {name: found[i] for name, found in answers.items()},
+        }
+        for skill, places in shown.items()
+        for i in places
+    ]
+
+
+def _continuations(prompts: Sequence[str], speeds: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"prompt": prompt, "texts": {name: found["texts"][i] for name, found in speeds.items()}}
+        for i, prompt in enumerate(prompts[:SHOWN])
+    ]

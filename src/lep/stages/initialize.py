@@ -1,0 +1,39 @@
+"""Base model + tokenizer → model with new tables: T·E."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lep.config import Initialize
+from lep.core.initialization import initialize
+from lep.errors import TokenizerError
+from lep.io.checkpoint import COMPOSED_ROWS, copy_tokenizer, copy_with_tables, open_model
+from lep.io.tokenizer_files import map_vocabularies, read_tokenizer
+
+
+def run(settings: Initialize, out: Path) -> dict[str, Any]:
+    """Write a whole model folder: the base, with new tables and the new tokenizer."""
+    base = open_model(settings.base)
+    old, new = read_tokenizer(settings.base), read_tokenizer(settings.tokenizer)
+    mapped = map_vocabularies(old, new)
+    if len(mapped.missing):
+        names = [new.vocabulary.tokens[id_].decode(errors="backslashreplace") for id_ in mapped.missing[:5].tolist()]
+        raise TokenizerError(
+            f"{new.path}: {len(mapped.missing)} tokens have no pieces in {old.path} (the first: {names}); special tokens "
+            "must be the base's own, and ids must have no holes"
+        )
+    tables = base.tables()
+    made = copy_with_tables(base, out, rows=mapped.new_size)
+    diagnostics = {name: initialize(tables[name], mapped, out=made[name]) for name in made}
+    copy_tokenizer(settings.tokenizer, out)
+    composed = (~mapped.shared).nonzero().flatten().tolist()
+    (out / COMPOSED_ROWS).write_text(json.dumps(composed))
+    return {
+        "copied": int(mapped.shared.sum()),
+        "composed": len(composed),
+        "mean_pieces": diagnostics["embed"].mean_pieces,
+        "tables": {name: asdict(found) for name, found in diagnostics.items()},
+    }

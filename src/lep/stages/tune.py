@@ -1,0 +1,40 @@
+"""Model + instruction data → tuned model, every weight of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lep.config import Tune
+from lep.engine.models import load_model, load_tokenizer, seeded
+from lep.engine.tuning import tune
+from lep.errors import TokenizerError, UsageError
+from lep.io.checkpoint import copy_model, open_model
+from lep.io.documents import read_rows
+
+
+def run(settings: Tune, out: Path) -> dict[str, Any]:
+    """Write a whole model folder; checkpoints stand in `out/checkpoints` until the end."""
+    if settings.batch_size % settings.micro_batch_size:
+        raise UsageError(
+            f"tune: micro_batch_size {settings.micro_batch_size} does not divide batch_size {settings.batch_size}"
+        )
+    source = open_model(settings.model)
+    rows = read_rows(settings.data, required=("prompt", "completion"))
+    tokenizer = load_tokenizer(settings.model)
+    if not tokenizer.chat_template:
+        raise TokenizerError(f"{settings.model}: its tokenizer has no chat template to render conversations with")
+    with seeded(settings.seed):
+        model = load_model(settings.model, dtype="float32")
+        tuned = tune(model, tokenizer, rows, settings=settings, folder=out / "checkpoints")
+    weights = model.state_dict()
+    for name, tensor in copy_model(source, out).items():
+        tensor.copy_(weights[name].to(tensor.dtype))
+    shutil.rmtree(out / "checkpoints")
+    return {
+        "examples": len(rows),
+        "trained_tokens": tuned.tokens,
+        "tokens_per_second": tuned.tokens_per_second,
+        "losses": tuned.losses,
+    }

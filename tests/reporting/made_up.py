@@ -1,0 +1,130 @@
+"""Numbers of a made-up run, like those of the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import exp
+from pathlib import Path
+from typing import Any
+
+NAMES = ("base", "adapted", "instruct", "swap", "overlap", "conversion")
+SKILLS = ("copy_ru", "copy_en", "spell_ru", "sort_ru", "count_en")
+HOMES = {"base": "inputs/published", "adapted": "run/pretrain", "instruct": "run/tune"}
+HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>"
+
+Write = Callable[..., Path]
+"""Writes the manifest of one room and returns its folder."""
+
+
+def collected() -> dict[str, Any]:
+    """Numbers of `collect`."""
+    language = {
+        "documents_read": 104409,
+        "documents_train": 98112,
+        "documents_heldout": 2004,
+        "characters_train": 312_456_789,
+        "characters_heldout": 6_400_000,
+        "dropped": {"too short": 2100, "wrong script": 193, "duplicate": 2000},
+    }
+    return {"languages": {"ru": language, "en": {**language, "characters_train": 61_000_000}}}
+
+
+def retokenized() -> dict[str, Any]:
+    """Numbers of `retokenize`."""
+    text, other = "Москва, столица России, стоит на Москве-реке.", "«Не спеши», — сказал он и закрыл книгу.\n"
+    short = "Мос|ква|,| сто|лица| России|,| сто|ит| на| Моск|ве|-|ре|ке|."
+    checks = ("unreachable_new_tokens", "old_ids_unchanged", "texts_probed", "base_ids_recovered", "round_trips")
+    brief = "«|Не| с|пе|ши|»,| —| сказал| он| и| за|кры|л| кни|гу|.|\n"
+    return {
+        "kind": "extended",
+        "old_tokens": 49152,
+        "new_tokens": 3000,
+        "vocabulary_size": 52152,
+        "symbols_per_token": {"ru": {"before": 1.31, "after": 2.62}, "en": {"before": 4.2, "after": 4.2}},
+        "proofs": dict(zip(checks, (0, True, 1000, 1000, 1000), strict=True)),
+        "examples": [
+            {"text": text, "before": [*text], "after": short.split("|")},
+            {"text": other, "before": [*other[:20], "\ufffd", "\ufffd", *other[21:]], "after": brief.split("|")},
+        ],
+    }
+
+
+def pretrained() -> dict[str, Any]:
+    """Numbers of `pretrain`."""
+    curve = [
+        {
+            "step": 50 * i,
+            "tokens": 409_600 * i,
+            "seconds": 300.0 * i,
+            "bits_per_byte": {"ru": 1.72 + 0.9 * exp(-i), "en": 1.214 + 0.02 * exp(-i)},
+        }
+        for i in range(6)
+    ]
+    losses = [{"step": i, "loss": 3.9 + 2.2 * exp(-i / 40) + 0.15 * ((i * 37 % 11) / 11 - 0.5)} for i in range(1, 251)]
+    return {"trained_tokens": 2_048_000, "tokens_per_second": 1563.2, "curve": curve, "losses": losses}
+
+
+def tuned() -> dict[str, Any]:
+    """Numbers of `tune`."""
+    losses = [{"step": i, "loss": 0.2 + 2.0 * exp(-i / 12)} for i in range(1, 48)]
+    return {"examples": 1500, "trained_tokens": 84_211, "losses": losses}
+
+
+def propagated(method: str) -> dict[str, Any]:
+    """Numbers of `propagate`; swap fits nothing."""
+    fields = ("rows", "rank", "condition", "residual", "residual_heldout", "coverage", "distance_from_identity")
+    values = (52152, 576, 91.04 if method == "conversion" else 123456.0, 0.402, 0.413, 1.0, 0.305)
+    fit = dict.fromkeys(fields) if method == "swap" else dict(zip(fields, values, strict=True))
+    return {"method": method, "tables": {"embed": fit}}
+
+
+def evaluated() -> dict[str, Any]:
+    """Numbers of `evaluate`; one answer is hostile."""
+    models = {name: _model(name, index) for index, name in enumerate(NAMES)}
+    prompts = [("copy_ru", "Повтори: на дворе трава", "на дворе трава"), ("copy_en", "Repeat: red lorry", "red lorry")]
+    answers = [
+        {
+            "skill": skill,
+            "prompt": prompt,
+            "expected": expected,
+            "answers": {
+                name: {"text": HOSTILE if name == "swap" else expected, "tokens": 4 + i}
+                for i, name in enumerate(NAMES[2:])
+            },
+        }
+        for skill, prompt, expected in prompts * 4
+    ]
+    opening = "Весной 1861 года в Петербурге"
+    text = " было холодно и сыро, и снег лежал на крышах ещё долго; но уже пахло водой, и на Неве трещал лёд."
+    texts = {name: {"text": text[: 30 + 12 * i], "tokens": 64} for i, name in enumerate(NAMES)}
+    return {"models": models, "answers": answers, "continuations": [{"prompt": opening, "texts": texts}]}
+
+
+def _model(name: str, index: int) -> dict[str, Any]:
+    new = name not in ("base", "instruct")
+    right = {"instruct": 200, "swap": 131, "overlap": 188, "conversion": 197}.get(name)
+    scores = (
+        {"all": _score(right, 280)} | {s: _score(right // 5 - 3 * i + 5, 56) for i, s in enumerate(SKILLS)}
+        if right
+        else None
+    )
+    return {
+        "symbols_per_token": {"ru": 2.62 if new else 1.31, "en": 4.2},
+        "bits_per_byte": {"ru": round(1.61 + 0.0213 * index, 4), "en": round(1.2 + 0.0101 * index, 4)},
+        "skills": scores,
+        "speed": {
+            "tokens_per_second": 190.0 - index,
+            "characters_per_second": (190.0 - index) * (2.62 if new else 1.31),
+        },
+    }
+
+
+def _score(correct: int, items: int) -> dict[str, Any]:
+    share, half = correct / items, 0.9 / items**0.5
+    return {
+        "correct": correct,
+        "items": items,
+        "accuracy": share,
+        "low": max(0.0, share - half),
+        "high": min(1.0, share + half),
+    }

@@ -1,0 +1,60 @@
+"""The main table and the rounding that page and terminal share."""
+
+from __future__ import annotations
+
+import pytest
+
+from lep.errors import ArtifactError
+from lep.reporting import rounding
+from lep.reporting.table import main_table
+
+from .made_up import NAMES, evaluated
+
+
+def test_every_model_and_measure_is_a_rounded_string() -> None:
+    table = main_table(evaluated())
+    assert [row.model for row in table.rows] == list(NAMES)
+    assert [str(column) for column in table.columns] == [
+        "symbols per token ru",
+        "symbols per token en",
+        "bits per byte ru",
+        "bits per byte en",
+        "characters per second",
+        "skills",
+    ]
+    conversion = [str(cell).replace("\u00a0", " ") for cell in table.rows[-1].cells]
+    assert conversion == ["2.62 (2.00 ×)", "4.20", "1.716", "1.250", "485 (1.95 ×)", "70.4 % (65–76 %, 99 % kept)"]
+
+
+def test_what_was_not_measured_is_a_dash() -> None:
+    numbers = {"models": {"a": {"symbols_per_token": {"ru": 1.0}, "bits_per_byte": {}, "skills": None, "speed": None}}}
+    assert [str(cell) for cell in main_table(numbers).rows[0].cells] == ["1.00", "–", "–", "–"]
+
+
+def test_numbers_of_something_else_are_an_error() -> None:
+    with pytest.raises(ArtifactError, match=r"numbers\.models"):
+        main_table({"loss": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (rounding.duration(3.24), "3.2 s"),
+        (rounding.duration(59.7), "60 s"),
+        (rounding.duration(250), "4 min 10 s"),
+        (rounding.duration(3599.6), "1 h 00 min"),
+        (rounding.duration(7510), "2 h 05 min"),
+        (rounding.memory(1.93e9), "1.9 GB"),
+        (rounding.memory(5.1e8), "510 MB"),
+        (rounding.magnitude(312_456_789), "312 million"),
+        (rounding.magnitude(84_211), "84,211"),
+        (rounding.condition(3.2e16), "3.2\u00a0·\u00a010¹⁶"),
+        (rounding.condition(91.04), "91"),
+        (rounding.decimal(float("nan")), "–"),
+        (rounding.percent(None), "–"),
+        (rounding.ratio(2.0, 0.0), "–"),
+        (rounding.speed(38.26), "38.3"),
+    ],
+)
+def test_rounding(shown: str, expected: str) -> None:
+    assert shown == expected
