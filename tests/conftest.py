@@ -71,8 +71,8 @@ def tokenizers(texts: dict[str, list[str]], tmp_path_factory: pytest.TempPathFac
     _train_byte_level(folders["byte_level"], [*texts["en"], *texts["ru"][:20]], size=500)
     _train_byte_level(folders["russian_byte_level"], texts["ru"], size=600)
     _write_tiktoken(folders["byte_level"], folders["tiktoken"])
-    _train_sentencepiece(folders["sentencepiece_bpe"], both, kind="bpe", size=520)
-    _train_sentencepiece(folders["sentencepiece_unigram"], both, kind="unigram", size=480)
+    _train_sentencepiece(folders["sentencepiece_bpe"], both, kind="bpe", size=440)
+    _train_sentencepiece(folders["sentencepiece_unigram"], both, kind="unigram", size=400)
     _write_metaspace(folders["sentencepiece_bpe"], folders["metaspace"])
     return folders
 

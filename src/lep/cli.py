@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     check = _verb(verbs, "check", _check, "parse a recipe and look whether its inputs are there; do no work")
     check.add_argument("recipe", type=Path)
     check.add_argument("overrides", nargs="*", metavar="room.key=value")
-    inspect = _verb(verbs, "inspect", _inspect, "what a model, tokenizer or artifact folder is, and whether it is healthy")
+    inspect = _verb(
+        verbs, "inspect", _inspect, "what a model, tokenizer or artifact folder is, and whether it is healthy"
+    )
     inspect.add_argument("folder", type=Path)
     return parser
 
@@ -127,9 +129,9 @@ def _summary(step: Any, did: bool, console: Console) -> None:
     console.print(f"  {words}", style="dim")
     if step.room == "evaluate":
         found = main_table(manifest.numbers)
-        table = Table(*map(str, found.columns))
+        table = Table("model", *map(str, found.columns))
         for row in found.rows:
-            table.add_row(*map(str, row))
+            table.add_row(row.model, *map(str, row.cells))
         Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
     if step.room == "report":
         console.print(f"  open {step.out / 'index.html'}")
@@ -140,11 +142,10 @@ def _plan(steps: Sequence[Any], console: Console) -> int:
 
     for problem in (problems := pipeline.check(steps)):
         console.print(problem, markup=False)
-    table = Table("room", "reads", "writes", "state", box=None)
     for step in steps:
-        reads = ", ".join(dict.fromkeys(map(str, step.plan.inputs.values())))
-        table.add_row(step.address, reads, str(step.out), pipeline.status(step))
-    console.print(table)
+        console.print(f"{step.address} → {step.out} ({pipeline.status(step)})", markup=False, soft_wrap=True)
+        for name, path in step.plan.inputs.items():
+            console.print(f"  {name}: {path}", style="dim", markup=False, soft_wrap=True)
     return 2 if problems else 0
 
 
@@ -172,7 +173,9 @@ def _explain(options: argparse.Namespace, console: Console) -> int:
 
 
 def _type_name(annotation: Any) -> str:
-    name = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
+    name = (
+        annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
+    )
     for noise in ("typing.", "pathlib.", "lep.config.", "collections.abc."):
         name = name.replace(noise, "")
     return name
@@ -193,9 +196,12 @@ def _inspect(options: argparse.Namespace, console: Console) -> int:
 
 def _silence_libraries() -> None:
     """Their bars and chatter; ours stand in their place. Errors still come through."""
+    import warnings
+
     import datasets
     from transformers.utils import logging
 
+    warnings.simplefilter("ignore", FutureWarning)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
@@ -210,8 +216,9 @@ class _Terminal:
         self.task = TaskID(0)
 
     def begin(self, label: str, total: float, unit: str, done: float) -> None:
-        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"))
-        self.bar = Progress(*columns, TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=self.console, transient=True)
+        what = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
+        rate = (TextColumn("{task.fields[unit]}"), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+        self.bar = Progress(*what, *rate, console=self.console, transient=True)
         self.task = self.bar.add_task(label, total=round(total), completed=round(done), unit=unit, rate="")
         self.bar.start()
 

@@ -118,7 +118,7 @@ class Pretrain(Settings):
 
 
 class Tune(Settings):
-    """Model + instruction data → tuned model: all weights learn, loss on the answers only."""
+    """Model + instruction data → tuned model: LoRA on the linear layers, whole tables, merged; loss on answers only."""
 
     model: Path
     """Folder of the model to tune; its tokenizer must have a chat template."""
@@ -126,18 +126,22 @@ class Tune(Settings):
     """Conversations as .jsonl rows with `prompt` and `completion`, each a list of messages."""
     epochs: Positive = 1.0
     """Passes over the data."""
-    lr: Positive = 1e-4
+    lora_rank: Count = 32
+    """Rank r of the adapters."""
+    lora_alpha: Count = 16
+    """α of the adapters: their product is scaled by α / r."""
+    lr: Positive = 5e-5
     """Peak learning rate, linear warm-up over a twentieth of the steps, then cosine."""
-    batch_size: Count = 32
+    batch_size: Count = 128
     """Conversations in an optimizer step."""
     micro_batch_size: Count = 8
     """Conversations in a forward pass; must divide `batch_size`."""
-    weight_decay: NonNegative = 0.0
+    weight_decay: NonNegative = 0.05
     """AdamW's weight decay."""
-    maximum_length: Count = 1024
+    maximum_length: Count = 4096
     """A conversation of more tokens is an error, not a cut answer."""
     dtype: Dtype = "bfloat16"
-    """Precision of activations; weights and optimizer are kept in float32."""
+    """Precision of the frozen weights and of activations; what learns is kept in float32."""
     seed: int = 0
     """Order of the conversations."""
 
@@ -165,7 +169,7 @@ class Evaluate(Settings):
     corpus: Path
     """A corpus made by `collect`; its held-out half is read."""
     skills: Path | None = None
-    """Items as .jsonl rows with `skill`, `prompt` and `completion`; an answer is right when it equals the completion."""
+    """Items as .jsonl rows with `skill`, `prompt` and `completion`; right is what equals the completion."""
     characters: Count = 60_000
     """Characters of held-out text a language for symbols per token and bits per byte."""
     block: Count = 512

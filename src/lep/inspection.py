@@ -56,7 +56,9 @@ def _tokenizer(folder: Path, found: Inspection) -> None:
     tokenizer = read_tokenizer(folder)
     kinds = tokenizer.vocabulary.kinds
     found.facts["tokenizer"] = f"{tokenizer.state['model']['type']}, {tokenizer.scheme.replace('_', '-')}"
-    found.facts["tokens"] = f"{sum(kind is not Kind.HOLE for kind in kinds):,} ({len(tokenizer.added)} added or special)"
+    found.facts["tokens"] = (
+        f"{sum(kind is not Kind.HOLE for kind in kinds):,} ({len(tokenizer.added)} added or special)"
+    )
     found.facts["chat template"] = "yes" if _has_template(folder) else "no"
     if holes := sum(kind is Kind.HOLE for kind in kinds):
         found.facts["ids without a token"] = f"{holes:,}"

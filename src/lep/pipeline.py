@@ -1,14 +1,15 @@
 """The order of the rooms: a recipe becomes steps, and steps become artifacts, each made once.
 
 A recipe is the walk as data: `out:` and one section a room, in the order in which they run. Where a setting names an
-input, the name of an earlier room stands for its artifact (`adapted: pretrain`). A list where one value is expected makes
-one artifact for each value (`method: [swap, conversion]` gives `propagate/swap` and `propagate/conversion`).
+input, the name of an earlier room stands for its artifact (`adapted: pretrain`). A list where one value is expected
+makes one artifact for each value (`method: [swap, conversion]` gives `propagate/swap` and `propagate/conversion`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_origin
@@ -112,7 +113,9 @@ def check(steps: Sequence[Step]) -> list[str]:
     return problems
 
 
-def run(steps: Sequence[Step], *, replace: bool, started: Callable[[Step], None], ended: Callable[[Step, bool], None]):  # noqa: ANN201
+def run(
+    steps: Sequence[Step], *, replace: bool, started: Callable[[Step], None], ended: Callable[[Step, bool], None]
+) -> None:
     """Make every artifact that is not there yet.
 
     Args:
@@ -123,8 +126,8 @@ def run(steps: Sequence[Step], *, replace: bool, started: Callable[[Step], None]
         raise UsageError("\n  ".join(["cannot start:", *problems]))
     for step in steps:
         started(step)
-        module = import_module(f"lep.stages.{step.room}")
-        did = complete(step.plan, lambda partial, step=step, module=module: module.run(step.settings, partial), replace=replace)
+        work = partial(import_module(f"lep.stages.{step.room}").run, step.settings)
+        did = complete(step.plan, work, replace=replace)
         ended(step, did)
 
 
@@ -166,7 +169,8 @@ def _sweep(room: str, section: Mapping[str, Any]) -> Iterator[tuple[str, dict[st
     swept = [
         key
         for key, value in section.items()
-        if isinstance(value, list) and key in ROOMS[room].model_fields
+        if isinstance(value, list)
+        and key in ROOMS[room].model_fields
         and get_origin(ROOMS[room].model_fields[key].annotation) not in (list, tuple)
     ]
     if len(swept) > 1:

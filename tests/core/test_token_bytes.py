@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +60,7 @@ def test_runs_reassemble_and_are_maximal(token: bytes) -> None:
     assert b"".join(run for run, _ in runs) == token
     assert all(run.decode() for run, is_text in runs if is_text)
     assert all(len(run) == 1 for run, is_text in runs if not is_text)
-    assert not any(a and b for (_, a), (_, b) in zip(runs, runs[1:], strict=False)), "two text runs in a row"
+    assert not any(a and b for (_, a), (_, b) in pairwise(runs)), "two text runs in a row"
 
 
 @given(st.text(min_size=1))

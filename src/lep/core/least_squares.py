@@ -19,7 +19,7 @@ class Solution:
 
     delta: Float[Tensor, "dim dim"]
     rank: int
-    """Numerical rank of X, as far as its Gram matrix can tell: singular values below about 4e-7 of the largest are 0."""
+    """Numerical rank of X, as far as its Gram matrix tells: singular values below about 4e-7 of the largest are 0."""
     condition: float
     """Largest over smallest non-zero singular value of X."""
 

@@ -1,8 +1,8 @@
 """Extend a byte-level BPE tokenizer by continuing its own merges.
 
 New merges are learnt on text that the base tokenizer has already segmented, and appended after the old ones. BPE
-applies merges in order, so it first reaches the base's segmentation and then merges on: old ids stay, and expanding a new
-token gives back the base's ids.
+applies merges in order, so it first reaches the base's segmentation and then merges on: old ids stay, and expanding a
+new token gives back the base's ids.
 
 The learning is ordinary BPE over an alphabet whose letters are the base's tokens, so the `tokenizers` trainer does it:
 each base token in the text is written as one private-use character.
@@ -58,7 +58,7 @@ def extend(base: TokenizerFile, documents: Iterable[str], *, new_tokens: int) ->
     words = _count_words(base, documents)
     letters, spelling = _alphabet(words)
     learnt = _learn(letters, words, count=int(new_tokens * SURPLUS) + 8)
-    kept = _keep(base, learnt, spelling=spelling, limit=new_tokens)
+    kept, dropped = _keep(base, learnt, spelling=spelling, limit=new_tokens)
     if len(kept) < new_tokens:
         raise DataError(
             f"the text yields {len(kept)} new tokens of the {new_tokens} asked for; give more text or ask for fewer"
@@ -66,7 +66,7 @@ def extend(base: TokenizerFile, documents: Iterable[str], *, new_tokens: int) ->
     first = len(base.vocabulary)
     expansions = {first + i: expansion for i, (_, expansion) in enumerate(kept)}
     state = _append(base.state, merges=[pair for pair, _ in kept], first=first)
-    return Extension(state=state, expansions=expansions, dropped=len(learnt) - len(kept))
+    return Extension(state=state, expansions=expansions, dropped=dropped)
 
 
 def _count_words(base: TokenizerFile, documents: Iterable[str]) -> Counter[tuple[int, ...]]:
@@ -120,20 +120,22 @@ def _lines(letters: dict[int, str], words: Counter[tuple[int, ...]]) -> Iterator
 
 def _keep(
     base: TokenizerFile, learnt: Sequence[Pair], *, spelling: dict[str, int], limit: int
-) -> list[tuple[Pair, tuple[int, ...]]]:
-    """The merges, as stored strings, that make a token which nothing else makes, with its base ids.
+) -> tuple[list[tuple[Pair, tuple[int, ...]]], int]:
+    """The merges, as stored strings, that make a token which nothing else makes, with its base ids; how many were not.
 
-    A merge is dropped when its token is spelt like an old or an earlier new one (one id cannot have two expansions), when
-    a part of it was dropped, or when the base segments the token's own bytes otherwise.
+    A merge is dropped when its token is spelt like an old or an earlier new one (one id cannot have two expansions),
+    when a part of it was dropped, or when the base segments the token's own bytes otherwise.
     """
     vocab = base.state["model"]["vocab"]
     stored = {id_: text for text, id_ in vocab.items()}
     taken = set(vocab) | set(base.added)
     text_of = {letter: stored[id_] for letter, id_ in spelling.items()}
     kept: list[tuple[Pair, tuple[int, ...]]] = []
+    tried = 0
     for left, right in learnt:
         if len(kept) == limit:
             break
+        tried += 1
         if left not in text_of or right not in text_of or text_of[left] + text_of[right] in taken:
             continue
         text = text_of[left] + text_of[right]
@@ -143,7 +145,7 @@ def _keep(
         text_of[left + right] = text
         taken.add(text)
         kept.append(((text_of[left], text_of[right]), expansion))
-    return kept
+    return kept, tried - len(kept)
 
 
 def _append(state: State, *, merges: Sequence[Pair], first: int) -> State:

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from lep.progress import Advance
 
 
-
-
 def windows(ids: Sequence[Sequence[int]], *, prefix: int, block: int) -> list[list[int]]:
     """Each document after `prefix`; a document longer than `block` tokens in several windows, each after `prefix`."""
     return [
@@ -50,9 +48,7 @@ def _batch_bits(model: nn.Module, batch: Sequence[Sequence[int]], place: torch.d
     longest = int(lengths.max())
     padded = torch.tensor([[*window, *[0] * (longest - len(window))] for window in batch])
     present = torch.arange(longest) < lengths[:, None]
-    logits: Tensor = model(
-        input_ids=padded.to(place), attention_mask=present.to(place), use_cache=False
-    ).logits[:, :-1]
+    logits: Tensor = model(input_ids=padded.to(place), attention_mask=present.to(place), use_cache=False).logits[:, :-1]
     targets = padded[:, 1:].masked_fill(~present[:, 1:], -100).to(place)
     nats = nn.functional.cross_entropy(
         logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-100, reduction="sum"

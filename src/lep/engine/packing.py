@@ -16,6 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from lep.errors import DataError
 from lep.io.documents import corpus_file
 
+OPEN_BLOCKS = 32
+"""Blocks that are filled at the same time: the more, the less padding."""
+
 IGNORED = -100
 """Label of a position that carries no loss."""
 
@@ -52,8 +55,8 @@ def pack_corpus(
 ) -> Samples:
     """Fill `samples` blocks from a corpus, languages mixed by weight, documents in an order given by `seed`.
 
-    Every document follows `prefix`. A block takes whole documents while they fit and is padded; a document longer than a
-    block is cut into blocks. A language's documents are read again, in another order, when they are used up.
+    Every document follows `prefix`. A block takes whole documents while they fit and is padded; a document longer than
+    a block is cut into parts. A language's documents are read again, in another order, when they are used up.
 
     Raises:
         DataError: the corpus lacks a language of the mixture or its text is shorter than a block.
@@ -78,16 +81,27 @@ def pack_corpus(
 def _blocks(
     file: Path, tokenizer: PreTrainedTokenizerBase, *, block: int, prefix: int, seed: int
 ) -> Iterator[list[int]]:
-    filled: list[int] = []
+    """Blocks of whole documents, each document in the open block that it fills best."""
+    open_blocks: list[list[int]] = []
+    for part in _parts(file, tokenizer, block=block, prefix=prefix, seed=seed):
+        fitting = [filled for filled in open_blocks if len(filled) + len(part) <= block]
+        if fitting:
+            max(fitting, key=len).extend(part)
+            continue
+        if len(open_blocks) == OPEN_BLOCKS:
+            fullest = max(range(OPEN_BLOCKS), key=lambda i: len(open_blocks[i]))
+            yield open_blocks.pop(fullest)
+        open_blocks.append(part)
+
+
+def _parts(
+    file: Path, tokenizer: PreTrainedTokenizerBase, *, block: int, prefix: int, seed: int
+) -> Iterator[list[int]]:
+    """Documents as ids, each after `prefix`; one longer than a block in several parts."""
     for text in _shuffled(file, seed=seed):
-        document = [prefix, *tokenizer(text, add_special_tokens=False)["input_ids"]]
-        if len(filled) + len(document) > block and filled:
-            yield filled
-            filled = []
-        while len(document) > block:
-            yield document[:block]
-            document = [prefix, *document[block:]]
-        filled += document
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        for at in range(0, len(ids), block - 1):
+            yield [prefix, *ids[at : at + block - 1]]
 
 
 def _shuffled(file: Path, *, seed: int) -> Iterator[str]:

@@ -78,7 +78,7 @@ def train_tables(
     with progress("training", total=samples.tokens, unit="tokens", done=samples.tokens * done / steps) as advance:
         watch.advance = advance
         trainer.train(resume_from_checkpoint=bool(done))
-    history = trainer.state.log_history
+    history: list[dict[str, Any]] = trainer.state.log_history
     return Training(
         tables={name: table().detach() for name, table in model.tables.items()},
         curve=[row["measured"] for row in history if "measured" in row],
@@ -103,17 +103,17 @@ def last_step(folder: Path) -> int:
 class Watch(TrainerCallback):
     """Measures on the way, tells the progress, and stops a training whose loss is no number.
 
-    With `every` 0 nothing is measured. Measurements live in the Trainer's history, so that they come back with its checkpoints.
+    With `every` 0 nothing is measured. Measurements live in the Trainer's history: they come back with its checkpoints.
     """
 
-    def __init__(
-        self, *, tokens_per_step: float, every: int = 0, measure: Callable[[], dict[str, Any]] = dict
-    ) -> None:
+    def __init__(self, *, tokens_per_step: float, every: int = 0, measure: Callable[[], dict[str, Any]] = dict) -> None:
         self.tokens_per_step, self.every, self.measure = tokens_per_step, every, measure
         self.advance: Advance = lambda amount: None
         self.seconds, self.steps, self.started = 0.0, 0, 0.0
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         if self.every and state.global_step == 0:
             self._record(state)
 
@@ -127,9 +127,8 @@ class Watch(TrainerCallback):
         if self.every and (state.global_step % self.every == 0 or state.global_step == state.max_steps):
             self._record(state)
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: object
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
+        logs = more["logs"]
         if not math.isfinite(logs.get("loss", 0.0)):
             raise LepError(f"the loss is {logs['loss']} at step {state.global_step}; lower the learning rate")
 
@@ -141,7 +140,8 @@ class Watch(TrainerCallback):
     def _record(self, state: TrainerState) -> None:
         tokens = round(state.global_step * self.tokens_per_step)
         measured = {"step": state.global_step, "tokens": tokens, **self.measure()}
-        state.log_history.append({"step": state.global_step, "measured": measured})
+        history: list[Any] = state.log_history
+        history.append({"step": state.global_step, "measured": measured})
 
 
 def _optimizer(model: TrainableTables, settings: Pretrain) -> torch.optim.AdamW:

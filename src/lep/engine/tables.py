@@ -7,6 +7,8 @@ Axes: `vocab` ids; `dim` the model's width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -64,11 +66,11 @@ class TrainableTables(nn.Module):
     def __init__(self, model: PreTrainedModel, *, new_rows: Int[Tensor, " new"]) -> None:
         super().__init__()
         model.requires_grad_(False)
-        embed, head = model.get_input_embeddings(), model.get_output_embeddings()
-        self.embed = SplitTable(embed.weight.detach(), new_rows=new_rows)
-        tied = head.weight is embed.weight
-        self.head = self.embed if tied else SplitTable(head.weight.detach(), new_rows=new_rows)
-        model.set_input_embeddings(SplitEmbedding(self.embed, dtype=embed.weight.dtype))
+        modules: Any = (model.get_input_embeddings(), model.get_output_embeddings())
+        embed, head = (module.weight for module in modules)
+        self.embed = SplitTable(embed.detach(), new_rows=new_rows)
+        self.head = self.embed if head is embed else SplitTable(head.detach(), new_rows=new_rows)
+        model.set_input_embeddings(SplitEmbedding(self.embed, dtype=embed.dtype))
         model.set_output_embeddings(SplitHead(self.head))
         self.model = model
 

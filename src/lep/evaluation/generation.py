@@ -43,7 +43,7 @@ def generate(
         tokenizer.pad_token = tokenizer.eos_token
     inputs = tokenizer(list(prompts), return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
     with torch.inference_mode():
-        ids = model.generate(
+        ids = model.generate(  # pyright: ignore[reportCallIssue]
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
             do_sample=False,
@@ -62,7 +62,7 @@ def answer_items(
 ) -> list[Answer]:
     """Answers to chat items, in their order. An answer may be twice as long as the expected one, and a little more."""
     prompts = [
-        tokenizer.apply_chat_template(item["prompt"], tokenize=False, add_generation_prompt=True) for item in items
+        str(tokenizer.apply_chat_template(item["prompt"], tokenize=False, add_generation_prompt=True)) for item in items
     ]
     room = [2 * len(tokenizer(expected(item))["input_ids"]) + 8 for item in items]
     order = sorted(range(len(items)), key=lambda i: room[i])

@@ -136,7 +136,7 @@ def copy_model(source: ModelFolder, target: Path) -> dict[str, Tensor]:
 
 
 def copy_tokenizer(source: Path, target: Path, *, state: State | None = None) -> None:
-    """Copy a folder's tokenizer files; with `state`, its tokenizer.json is that, and files of the old one are left out."""
+    """Copy a folder's tokenizer files; with `state`, that is its tokenizer.json, and stale ones are left out."""
     stale = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
     for name in TOKENIZER_FILES:
         if (source / name).exists() and not (state and name in stale):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,19 +31,22 @@ def read_documents(file: Path, *, field: str = "text") -> Iterator[str | Rejecte
         field: key or column of the text.
 
     Raises:
-        DataError: the file is missing or of another format, or a parquet file has no such column.
+        DataError: the file is missing, damaged or of another format, or a parquet file has no such column.
     """
     if not file.is_file():
         raise DataError(f"{file}: no such file")
     kind = next((suffix for suffix in reversed(file.suffixes) if suffix not in (".gz", ".xz")), "")
-    if kind == ".jsonl":
-        yield from _jsonl(file, field)
-    elif kind == ".txt":
-        yield from _paragraphs(file)
-    elif kind == ".parquet":
-        yield from _parquet(file, field)
-    else:
-        raise DataError(f"{file}: expected .jsonl, .txt (also .gz, .xz) or .parquet")
+    try:
+        if kind == ".jsonl":
+            yield from _jsonl(file, field)
+        elif kind == ".txt":
+            yield from _paragraphs(file)
+        elif kind == ".parquet":
+            yield from _parquet(file, field)
+        else:
+            raise DataError(f"{file}: expected .jsonl, .txt (also .gz, .xz) or .parquet")
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:  # ValueError: pyarrow's
+        raise DataError(f"{file}: damaged, or not what its name says ({error})") from None
 
 
 def corpus_file(corpus: Path, language: str, split: Split) -> Path:

@@ -1,7 +1,7 @@
 """Safetensors shards, read lazily and rewritten without being held.
 
-Reading maps a file into memory: a tensor costs nothing until its rows are touched. Rewriting a shard copies the bytes of
-the tensors that stay, file to file, and leaves room for the ones that change, which are filled through the map.
+Reading maps a file into memory: a tensor costs nothing until its rows are touched. Rewriting a shard copies the bytes
+of the tensors that stay, file to file, and leaves room for the ones that change, which are filled through the map.
 """
 
 from __future__ import annotations
@@ -126,15 +126,15 @@ def read_header(shard: Path) -> dict[str, Entry]:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
             raise CheckpointError(f"{shard}: not a safetensors file, or truncated in its header")
-        try:
-            header = json.loads(file.read(length))
-        except ValueError:
-            raise CheckpointError(f"{shard}: its safetensors header is not JSON") from None
-    header.pop("__metadata__", None)
-    entries = {
-        name: Entry(shard, item["dtype"], tuple(item["shape"]), *(8 + length + at for at in item["data_offsets"]))
-        for name, item in header.items()
-    }
+        text = file.read(length)
+    try:
+        entries = {
+            name: Entry(shard, item["dtype"], tuple(item["shape"]), *(8 + length + at for at in item["data_offsets"]))
+            for name, item in json.loads(text).items()
+            if name != "__metadata__"
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{shard}: its safetensors header cannot be read ({error!r})") from None
     expected = max((entry.end for entry in entries.values()), default=8 + length)
     if size != expected:
         raise CheckpointError(f"{shard}: {size} bytes where its header needs {expected}; fetch the file again")
@@ -154,7 +154,7 @@ def rewrite_shard(source: Path, target: Path, *, replaced: Mapping[str, tuple[in
     old = read_header(source)
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at, copies = 0, []
-    for name in sorted(old, key=lambda name: old[name].begin):
+    for name in sorted(old, key=lambda name: (-_width(old[name]), old[name].begin)):
         entry, length = old[name], old[name].end - old[name].begin
         shape = replaced.get(name, entry.shape)
         if name in replaced:
@@ -173,6 +173,11 @@ def rewrite_shard(source: Path, target: Path, *, replaced: Mapping[str, tuple[in
             _copy_range(reader.fileno(), writer.fileno(), begin, 8 + len(text) + to, length)
     new = read_header(target)
     return {name: _view(target, new[name], writable=True) for name in replaced}
+
+
+def _width(entry: Entry) -> int:
+    """Bytes of one value. The widest come first, as safetensors itself writes, so that all begin aligned."""
+    return (entry.end - entry.begin) // max(prod(entry.shape), 1)
 
 
 def _copy_range(source: int, target: int, begin: int, to: int, length: int) -> None:

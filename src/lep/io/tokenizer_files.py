@@ -7,6 +7,7 @@ tiktoken rank files. Whatever the source, the rest of lep sees a `TokenizerFile`
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,8 @@ State = dict[str, Any]
 """A parsed tokenizer.json."""
 
 JSON, SENTENCEPIECE = "tokenizer.json", "tokenizer.model"
+
+_DISGUISED = re.compile(f"({SPACE}|<0x[0-9A-Fa-f]{{2}}>)".encode())
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,20 @@ class TokenizerFile:
         bare |= {"truncation": None, "padding": None}
         if self.scheme == "sentencepiece":
             bare["pre_tokenizer"] = None
+        if self.state["model"].get("type") == "Unigram":  # would match its special tokens in text
+            kinds = self.vocabulary.kinds
+            vocab = [
+                (f"\0special token {id_}" if kinds[id_] is Kind.SPECIAL else text, score)
+                for id_, (text, score) in enumerate(self.state["model"]["vocab"])
+            ]
+            bare["model"] = self.state["model"] | {"vocab": vocab}
         return Tokenizer.from_str(json.dumps(_without_prefix_space(bare)))
 
     def segment(self, token: bytes) -> Sequence[int]:
         """Ids of the tokens that spell these bytes as this tokenizer would; none when it cannot spell them."""
-        if self.scheme == "byte_level":
-            return self._segment_byte_level(token)
-        return self._segment_sentencepiece(token)
+        ids = self._segment_byte_level(token) if self.scheme == "byte_level" else self._segment_sentencepiece(token)
+        spelt = sum(len(self.vocabulary.tokens[id_]) for id_ in ids)
+        return ids if spelt >= len(token) else []  # BPE drops what its vocabulary lacks
 
     def _segment_byte_level(self, token: bytes) -> Sequence[int]:
         try:
@@ -84,7 +94,7 @@ class TokenizerFile:
 
     def _segment_sentencepiece(self, token: bytes) -> Sequence[int]:
         ids: list[int] = []
-        for run, is_text in utf8_runs(token):
+        for run, is_text in _spellable_runs(token):
             if is_text:
                 ids.extend(piece.id for piece in self._bare.model.tokenize(run.decode().replace(" ", SPACE)))
             else:
@@ -161,7 +171,7 @@ def _read_sentencepiece(file: Path) -> State:
     """
     from sentencepiece import sentencepiece_model_pb2 as proto
 
-    message = proto.ModelProto()
+    message = proto.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]
     try:
         message.ParseFromString(file.read_bytes())
     except Exception as error:  # protobuf raises a class of its own that moves between versions
@@ -204,6 +214,12 @@ def _entries(model: State) -> Iterator[tuple[int, str]]:
     if isinstance(vocab, Mapping):
         return ((id_, text) for text, id_ in vocab.items())
     return ((id_, text) for id_, (text, _) in enumerate(vocab))
+
+
+def _spellable_runs(token: bytes) -> Iterator[tuple[bytes, bool]]:
+    """UTF-8 runs; a literal `▁` or `<0xNN>`, which would be read as a space or a byte, is spelt byte by byte."""
+    for i, part in enumerate(_DISGUISED.split(token)):
+        yield from ((bytes([byte]), False) for byte in part) if i % 2 else utf8_runs(part)
 
 
 def _special_strings(model: State) -> set[str]:

@@ -92,7 +92,7 @@ def _reason(text: str | Rejected, source: Source, settings: Collect) -> str:
 
 
 def script_share(text: str, script: str) -> float:
-    """Share of the letters that are of a script, by their Unicode names (`CYRILLIC SMALL LETTER A`); 0 without letters."""
+    """Share of the letters whose Unicode names begin with the script (`CYRILLIC SMALL LETTER A`); 0 without letters."""
     letters = Counter(character for character in text if character.isalpha())
     of_script = sum(n for c, n in letters.items() if unicodedata.name(c, "").startswith(script.upper()))
     return of_script / letters.total() if letters else 0.0

@@ -35,9 +35,9 @@ def run(settings: Evaluate, out: Path) -> dict[str, Any]:
         name: _once(out / f"{name}.json", lambda path=path, name=name: _measure(path, name, texts, items, settings))
         for name, path in settings.models.items()
     }
+    prompts = openings(texts[settings.speed_language]) if settings.speed_language else []
     speeds: dict[str, Any] = {}
-    if settings.speed_language:
-        prompts = openings(texts[settings.speed_language])
+    if prompts:
         speeds = _once(out / "speed.json", lambda: _speeds(settings, prompts))
     return {
         "models": {

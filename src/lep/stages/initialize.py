@@ -22,8 +22,8 @@ def run(settings: Initialize, out: Path) -> dict[str, Any]:
     if len(mapped.missing):
         names = [new.vocabulary.tokens[id_].decode(errors="backslashreplace") for id_ in mapped.missing[:5].tolist()]
         raise TokenizerError(
-            f"{new.path}: {len(mapped.missing)} tokens have no pieces in {old.path} (the first: {names}); special tokens "
-            "must be the base's own, and ids must have no holes"
+            f"{new.path}: {len(mapped.missing)} tokens have no pieces in {old.path} (the first: {names}); special "
+            "tokens must be the base's own, and ids must have no holes"
         )
     tables = base.tables()
     made = copy_with_tables(base, out, rows=mapped.new_size)

@@ -70,7 +70,9 @@ def prove(base: TokenizerFile, new: TokenizerFile, extension: Extension, *, text
     }
     whole = {"old_ids_unchanged": True, "unreachable_new_tokens": 0}
     whole |= {"base_ids_recovered": len(texts), "round_trips": len(texts)}
-    if failed := [f"{name} = {proofs[name]}, expected {value}" for name, value in whole.items() if proofs[name] != value]:
+    if failed := [
+        f"{name} = {proofs[name]}, expected {value}" for name, value in whole.items() if proofs[name] != value
+    ]:
         raise TokenizerError(f"{base.path}: the extended tokenizer breaks a promise: {'; '.join(failed)}")
     return proofs
 

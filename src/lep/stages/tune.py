@@ -1,4 +1,4 @@
-"""Model + instruction data → tuned model, every weight of it."""
+"""Model + instruction data → tuned model: adapters and tables learn, and are merged."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ def run(settings: Tune, out: Path) -> dict[str, Any]:
     if not tokenizer.chat_template:
         raise TokenizerError(f"{settings.model}: its tokenizer has no chat template to render conversations with")
     with seeded(settings.seed):
-        model = load_model(settings.model, dtype="float32")
+        model = load_model(settings.model, dtype=settings.dtype)
         tuned = tune(model, tokenizer, rows, settings=settings, folder=out / "checkpoints")
-    weights = model.state_dict()
     for name, tensor in copy_model(source, out).items():
-        tensor.copy_(weights[name].to(tensor.dtype))
+        tensor.copy_(tuned.weights[name].to(tensor.dtype))
     shutil.rmtree(out / "checkpoints")
     return {
         "examples": len(rows),

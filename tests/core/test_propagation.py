@@ -1,0 +1,229 @@
+"""E_adapted · P: the invariants of METHOD §2, and every method against NumPy on an explicit T."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lep.core import propagation
+from lep.core.propagation import fit_projection, keep_special, propagate
+from lep.core.vocabulary import VocabularyMap
+
+METHODS = ["swap", "overlap", "conversion"]
+DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+OLD, NEW, DIM = 150, 240, 16
+
+
+def tables(*, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    """base, instruct (an unrelated change of it) and adapted."""
+    chance = torch.Generator().manual_seed(seed)
+    base = torch.randn(OLD, DIM, generator=chance)
+    instruct = base + 0.1 * torch.randn(OLD, DIM, generator=chance)
+    return base.to(dtype), instruct.to(dtype), torch.randn(NEW, DIM, generator=chance).to(dtype)
+
+
+def carried(
+    found: VocabularyMap, base: Tensor, instruct: Tensor, adapted: Tensor, method, ridge: float = 0.0
+) -> Tensor:
+    out = torch.full_like(adapted, float("nan"))
+    propagate(adapted, fit_projection(found, base=base, instruct=instruct, method=method, ridge=ridge), out=out)
+    return out
+
+
+def rows_of_fit(found: VocabularyMap, dense, method: str) -> Tensor:
+    """T, or its rows that `overlap` uses."""
+    return dense(found)[found.shared if method == "overlap" else found.lengths > 0]
+
+
+def off_by(found: Tensor, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found.numpy() - expected) / np.linalg.norm(expected))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("method", METHODS)
+def test_an_instruct_model_that_is_the_base_changes_nothing(random_map, method, dtype) -> None:
+    base, _, adapted = tables(dtype=dtype)
+    assert torch.equal(carried(random_map(old=OLD, new=NEW), base, base.clone(), adapted, method), adapted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_swap_keeps_every_bit(random_map, dtype) -> None:
+    base, instruct, adapted = tables(dtype=dtype)
+    adapted[:, 0] = -0.0
+    out = carried(random_map(old=OLD, new=NEW), base, instruct, adapted, "swap")
+    assert torch.equal(out.view(torch.uint8), adapted.view(torch.uint8))
+
+
+@pytest.mark.parametrize("method", ["overlap", "conversion"])
+def test_an_exact_linear_change_is_recovered(random_map, method) -> None:
+    base, _, adapted = tables(dtype=torch.float64)
+    change = torch.eye(DIM, dtype=torch.float64) + 0.3 * torch.randn(DIM, DIM, dtype=torch.float64)
+    found = random_map(old=OLD, new=NEW)
+    projection = fit_projection(found, base=base, instruct=base @ change, method=method)
+    assert off_by(projection.delta + torch.eye(DIM), change.numpy()) < 1e-10
+    assert projection.residual < 1e-7 and projection.residual_heldout < 1e-7
+    assert torch.allclose(carried(found, base, base @ change, adapted, method), adapted @ change, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("missing", [0, 5])
+@pytest.mark.parametrize("method", ["overlap", "conversion"])
+def test_equals_numpy_on_the_explicit_matrix(random_map, dense, method, missing, dtype) -> None:
+    """METHOD §2: the projection itself (not the difference) by NumPy's SVD, in float64."""
+    base, instruct, adapted = tables(dtype=dtype)
+    found = random_map(old=OLD, new=NEW, missing=missing)
+    x = rows_of_fit(found, dense, method) @ base.double()
+    y = rows_of_fit(found, dense, method) @ instruct.double()
+    expected = np.linalg.lstsq(x.numpy(), y.numpy(), rcond=None)[0]
+    projection = fit_projection(found, base=base, instruct=instruct, method=method)
+    assert off_by(projection.delta + torch.eye(DIM), expected) < 1e-9
+    out = carried(found, base, instruct, adapted, method).double()
+    precision = 1e-12 if dtype == torch.float64 else torch.finfo(dtype).eps
+    assert off_by(out, adapted.double().numpy() @ expected) < precision
+
+
+@pytest.mark.parametrize("method", ["overlap", "conversion"])
+def test_where_rows_are_few_the_projection_is_the_nearest_to_identity(random_map, dense, method) -> None:
+    base, instruct, _ = tables(dtype=torch.float64)
+    base, instruct = base[:OLD].repeat(1, 8), instruct.repeat(1, 8)
+    found = random_map(old=OLD, new=30)
+    x = rows_of_fit(found, dense, method) @ base
+    d = rows_of_fit(found, dense, method) @ (instruct - base)
+    projection = fit_projection(found, base=base, instruct=instruct, method=method)
+    expected, _, rank, _ = np.linalg.lstsq(x.numpy(), d.numpy(), rcond=None)
+    assert projection.rank == rank < 8 * DIM
+    assert off_by(projection.delta, expected) < 1e-9
+
+
+@pytest.mark.parametrize("method", ["overlap", "conversion"])
+def test_ridge_leads_to_swap(random_map, method) -> None:
+    base, instruct, adapted = tables()
+    found = random_map(old=OLD, new=NEW)
+    distances = [
+        fit_projection(found, base=base, instruct=instruct, method=method, ridge=ridge).distance_from_identity
+        for ridge in (0.0, 1.0, 1e3, 1e6)
+    ]
+    assert distances == sorted(distances, reverse=True) and distances[0] > 10 * distances[-1]
+    assert torch.equal(carried(found, base, instruct, adapted, method, ridge=1e15), adapted)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_permuting_the_new_vocabulary_permutes_the_result(random_map, method) -> None:
+    base, instruct, adapted = tables(dtype=torch.float64)
+    found, order = random_map(old=OLD, new=NEW), torch.randperm(NEW, generator=torch.Generator().manual_seed(1))
+    rows = [found.pieces[found.offsets[id_] : found.offsets[id_ + 1]] for id_ in order]
+    offsets = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
+    permuted = replace(found, pieces=torch.cat(rows), offsets=offsets, shared=found.shared[order])
+    straight = carried(found, base, instruct, adapted, method)
+    assert torch.allclose(carried(permuted, base, instruct, adapted[order], method), straight[order], rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["overlap", "conversion"])
+def test_blocks_equal_at_once(random_map, method, monkeypatch) -> None:
+    base, instruct, adapted = tables(dtype=torch.float64)
+    found = random_map(old=OLD, new=NEW, missing=3)
+    once = fit_projection(found, base=base, instruct=instruct, method=method)
+    out = carried(found, base, instruct, adapted, method)
+    monkeypatch.setattr(propagation, "BLOCK", 7)
+    blocks = fit_projection(found, base=base, instruct=instruct, method=method)
+    assert torch.allclose(blocks.delta, once.delta, rtol=1e-9, atol=1e-12)
+    assert blocks.residual == pytest.approx(once.residual, rel=1e-9)
+    assert blocks.residual_heldout == pytest.approx(once.residual_heldout, rel=1e-9)
+    assert torch.allclose(carried(found, base, instruct, adapted, method), out, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("method", METHODS)
+def test_dtype_out_is_dtype_in_and_no_row_is_left(random_map, method, dtype) -> None:
+    out = carried(random_map(old=OLD, new=NEW, missing=2), *tables(dtype=dtype), method)
+    assert out.dtype == dtype
+    assert out.isfinite().all() and (out != 0).any(dim=1).all()
+
+
+def test_special_tokens_keep_the_instruct_row_bit_for_bit() -> None:
+    _, instruct, adapted = tables(dtype=torch.bfloat16)
+    out = adapted.clone()
+    keep_special(out, instruct=instruct, new_ids=torch.tensor([7, 200]), old_ids=torch.tensor([149, 0]))
+    assert torch.equal(out[[7, 200]], instruct[[149, 0]])
+    others = [id_ for id_ in range(NEW) if id_ not in (7, 200)]
+    assert torch.equal(out[others], adapted[others])
+
+
+@pytest.mark.parametrize("method", ["overlap", "conversion"])
+def test_diagnostics_are_those_of_the_explicit_fit(random_map, dense, method) -> None:
+    base, instruct, _ = tables(dtype=torch.float64)
+    found = random_map(old=OLD, new=NEW, missing=4)
+    told = fit_projection(found, base=base, instruct=instruct, method=method)
+    x = rows_of_fit(found, dense, method) @ base
+    d = rows_of_fit(found, dense, method) @ (instruct - base)
+    singular = np.linalg.svd(x.numpy(), compute_uv=False)
+    assert told.rows == len(x) and told.coverage == len(x) / NEW
+    assert told.rank == DIM and told.condition == pytest.approx(singular[0] / singular[-1], rel=1e-6)
+    assert told.residual == pytest.approx(float((x @ told.delta - d).norm() / d.norm()), rel=1e-6)
+    assert told.distance_from_identity == pytest.approx(float(told.delta.norm()) / DIM**0.5)
+
+
+@pytest.mark.parametrize("method", ["overlap", "conversion"])
+def test_heldout_residual_is_that_of_a_fit_without_every_tenth_row(random_map, dense, method) -> None:
+    base, instruct, _ = tables(dtype=torch.float64)
+    found = random_map(old=OLD, new=NEW)
+    x = (rows_of_fit(found, dense, method) @ base).numpy()
+    d = (rows_of_fit(found, dense, method) @ (instruct - base)).numpy()
+    judged = np.arange(len(x)) % 10 == 9
+    delta = np.linalg.lstsq(x[~judged], d[~judged], rcond=None)[0]
+    expected = np.linalg.norm(x[judged] @ delta - d[judged]) / np.linalg.norm(d[judged])
+    told = fit_projection(found, base=base, instruct=instruct, method=method)
+    assert told.residual_heldout == pytest.approx(expected, rel=1e-9)
+
+
+def test_heldout_residual_agrees_on_many_rows_and_tells_overfitting_on_few() -> None:
+    def residuals(rows: int, dim: int) -> tuple[float, float]:
+        chance = torch.Generator().manual_seed(0)
+        base = torch.randn(rows, dim, generator=chance, dtype=torch.float64)
+        change = base @ torch.randn(dim, dim, generator=chance, dtype=torch.float64) / dim**0.5
+        noise = torch.randn(rows, dim, generator=chance, dtype=torch.float64)
+        ids = torch.arange(rows)
+        same = VocabularyMap(pieces=ids, offsets=torch.arange(rows + 1), shared=ids >= 0, old_size=rows)
+        told = fit_projection(same, base=base, instruct=base + change + noise, method="overlap")
+        return told.residual, told.residual_heldout
+
+    fitted, heldout = residuals(5000, 8)
+    assert heldout == pytest.approx(fitted, rel=0.05)
+    fitted, heldout = residuals(100, 80)
+    assert heldout > 2 * fitted
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_does_not_fit_is_an_error(random_map) -> None:
+    base, instruct, adapted = tables()
+    found = random_map(old=OLD, new=NEW)
+    with pytest.raises(ValueError, match=r"\(150, 16\), the instruct table \(149, 16\)"):
+        fit_projection(found, base=base, instruct=instruct[1:], method="conversion")
+    with pytest.raises(ValueError, match="149 rows for 150 old tokens"):
+        fit_projection(found, base=base[1:], instruct=instruct[1:], method="swap")
+    with pytest.raises(ValueError, match=r"\(240, 16\), the propagated one \(239, 16\)"):
+        propagate(adapted, fit_projection(found, base=base, instruct=instruct, method="swap"), out=adapted[1:])
+
+
+@pytest.mark.parametrize("method", ["overlap", "conversion"])
+def test_rows_that_are_not_finite_or_not_there_are_errors(random_map, method) -> None:
+    base, instruct, _ = tables()
+    found = random_map(old=OLD, new=NEW)
+    instruct[found.pieces[0]] = float("nan")
+    with pytest.raises(ValueError, match="NaN"):
+        fit_projection(found, base=base, instruct=instruct, method=method)
+    empty = torch.zeros(NEW + 1, dtype=torch.int64)
+    nothing = replace(found, pieces=empty[:0], offsets=empty, shared=empty[:-1] > 0)
+    with pytest.raises(ValueError, match="no rows"):
+        fit_projection(nothing, base=base, instruct=base, method=method)
+
+
+def test_swap_reads_no_row(random_map) -> None:
+    base, _, adapted = tables()
+    found = random_map(old=OLD, new=NEW)
+    unread = torch.full_like(base, float("nan"))
+    assert torch.equal(carried(found, unread, unread, adapted, "swap"), adapted)

@@ -1,0 +1,144 @@
+"""Documents come out of every format one by one; bad ones are told, not lost; a corpus is read back."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from lep.errors import DataError
+from lep.io.documents import (
+    Rejected,
+    corpus_documents,
+    corpus_file,
+    corpus_languages,
+    heldout_excerpt,
+    read_documents,
+    read_rows,
+)
+
+DOCUMENTS = ["Первый документ.\nДве строки.", "second", "третий 😀"]
+OPENERS = {
+    "": Path.write_bytes,
+    ".gz": lambda p, b: p.write_bytes(gzip.compress(b)),
+    ".xz": lambda p, b: p.write_bytes(lzma.compress(b)),
+}
+
+
+@pytest.mark.parametrize("packed", OPENERS)
+@pytest.mark.parametrize("kind", [".jsonl", ".txt"])
+def test_every_format_gives_the_documents(tmp_path: Path, kind: str, packed: str) -> None:
+    lines = [json.dumps({"text": text}) for text in DOCUMENTS]
+    content = "\n".join(lines) if kind == ".jsonl" else "\n" + "\n \n\n".join(DOCUMENTS) + "\n"
+    file = tmp_path / f"a.v2{kind}{packed}"
+    OPENERS[packed](file, content.encode())
+    assert list(read_documents(file)) == DOCUMENTS
+
+
+def test_parquet_gives_the_documents_of_a_column(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"id": [1, 2, 3], "body": ["one", None, "три"]}), file)
+    assert list(read_documents(file, field="body")) == ["one", Rejected("no text in 'body'"), "три"]
+    with pytest.raises(DataError, match=r"a.parquet: no column 'text'; it has: id, body"):
+        list(read_documents(file))
+
+
+def test_bad_lines_are_told_and_the_rest_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(
+        b'{"text": "good"}\n{broken\n{"text": 3}\n["text"]\n{"other": "x"}\n{"text": "\xff"}\n{"text": ""}\n'
+    )
+    reasons = ["not JSON", "no text in 'text'", "no text in 'text'", "no text in 'text'", "invalid UTF-8"]
+    assert list(read_documents(file)) == ["good", *map(Rejected, reasons), ""]
+
+
+def test_a_paragraph_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("один\n\n".encode() + b"\xff\n\ntwo")
+    assert list(read_documents(tmp_path / "a.txt")) == ["один", Rejected("invalid UTF-8"), "two"]
+
+
+def test_documents_are_streamed(tmp_path: Path) -> None:
+    """The first document comes before a later break in the file is met."""
+    file = tmp_path / "a.jsonl.gz"
+    line = json.dumps({"text": "x" * 100}) + "\n"
+    packed = gzip.compress(b"".join(line.encode() + str(i).encode() * 50 + b"\n" for i in range(5000)))
+    file.write_bytes(packed[: len(packed) // 2])
+    assert next(iter(read_documents(file))) == "x" * 100
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.txt.xz", "a.jsonl.xz", "a.txt.gz", "a.parquet"])
+@pytest.mark.parametrize("damage", ["truncated", "other"])
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, damage: str) -> None:
+    file, content = tmp_path / name, b'{"text": "one"}\n' * 100
+    if name.endswith("parquet"):
+        pyarrow.parquet.write_table(pyarrow.table({"text": ["one"] * 9}), file)
+    else:
+        OPENERS[file.suffix](file, content)
+    file.write_bytes(file.read_bytes()[:-9] if damage == "truncated" else b"something else that is long enough")
+    with pytest.raises(DataError, match=name):
+        list(read_documents(file))
+
+
+def test_missing_files_and_unknown_formats_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere.jsonl: no such file"):
+        list(read_documents(tmp_path / "nowhere.jsonl"))
+    (tmp_path / "a.csv").touch()
+    with pytest.raises(DataError, match=r"a.csv: expected .jsonl"):
+        list(read_documents(tmp_path / "a.csv"))
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    for language in ("ru", "en"):
+        for split in ("train", "heldout"):
+            lines = [json.dumps({"text": f"{language} {split} {i}"}) for i in range(3)]
+            (tmp_path / f"{language}.{split}.jsonl").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_a_corpus_is_read_by_language_and_half(corpus: Path) -> None:
+    assert corpus_languages(corpus) == ["en", "ru"]
+    assert list(corpus_documents(corpus, "ru", "heldout")) == ["ru heldout 0", "ru heldout 1", "ru heldout 2"]
+    assert corpus_file(corpus, "en", "train").name == "en.train.jsonl"
+
+
+def test_a_corpus_without_the_language_says_which_it_has(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no text of language 'de'; it has: en, ru"):
+        corpus_file(corpus, "de", "train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="not a corpus"):
+        corpus_languages(tmp_path / "empty")
+
+
+def test_a_bad_document_in_a_finished_corpus_is_an_error(corpus: Path) -> None:
+    (corpus / "ru.train.jsonl").write_text("{broken")
+    with pytest.raises(DataError, match=r"ru.train.jsonl.*not JSON"):
+        list(corpus_documents(corpus, "ru", "train"))
+
+
+def test_an_excerpt_has_just_so_many_characters(corpus: Path) -> None:
+    assert heldout_excerpt(corpus, "ru", characters=17) == ["ru heldout 0", "ru he"]
+    assert len(heldout_excerpt(corpus, "ru", characters=10_000)) == 3
+    (corpus / "ru.heldout.jsonl").write_text("")
+    with pytest.raises(DataError, match="nothing of 'ru' is held out"):
+        heldout_excerpt(corpus, "ru", characters=5)
+
+
+def test_rows_are_whole_or_the_line_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"a": 1, "b": 2}\n')
+    assert read_rows(file, required=("a", "b")) == [{"a": 1, "b": 2}]
+    for content, message in {
+        '{"a": 1}\n{"b": 1}': "rows.jsonl:2: the row has no 'a'",
+        "{broken": "rows.jsonl:1: not JSON",
+        "[]": "rows.jsonl:1: the row has no 'a'",
+        "": "holds no rows",
+    }.items():
+        file.write_text(content)
+        with pytest.raises(DataError, match=message):
+            read_rows(file, required=("a",))

@@ -1,0 +1,188 @@
+"""The documents keep their word: commands parse, examples run, and what is named is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import lep
+from lep import cli, pipeline
+from lep.config import ROOMS
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
+MADE = ("build/", "runs/")  # by the commands, not in the repository
+FOLDERS = tuple(f"{folder}/" for folder in ("src", "tests", "docs", "demo", "recipes", "benchmarks"))
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def text(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return [body for name, body in FENCE.findall(text(document)) if name == language]
+
+
+def spans(document: str) -> list[str]:
+    """Everything in single backticks, outside fenced blocks."""
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", FENCE.sub("", text(document)))]
+
+
+def command_lines(document: str, program: str) -> list[str]:
+    """Complete command lines: of the shell blocks, and those in backticks."""
+    lines = [line for body in blocks(document, "sh") for line in body.replace("\\\n", " ").splitlines()]
+    return [line for line in [*lines, *spans(document)] if line.startswith(f"{program} ")]
+
+
+def everywhere(found: dict[str, list[str]]) -> list[tuple[str, str]]:
+    return [(document, item) for document, items in found.items() for item in dict.fromkeys(items)]
+
+
+LEP = everywhere({document: command_lines(document, "lep") for document in DOCUMENTS})
+MAKE = everywhere({document: command_lines(document, "make") for document in DOCUMENTS})
+SPANS = everywhere({document: spans(document) for document in DOCUMENTS})
+PATHS = [
+    (document, span)
+    for document, span in SPANS
+    if not span.startswith(MADE)
+    and (span.startswith(FOLDERS) or re.fullmatch(r"[\w.-]+\.(md|toml|py)|Makefile|LICENSE|constraints\.txt", span))
+]
+NAMES = [(document, span) for document, span in SPANS if re.fullmatch(r"lep(\.\w+)+", span)]
+KNOBS = [
+    (document, span)
+    for document, span in SPANS
+    if re.fullmatch(rf"({'|'.join(ROOMS)})\.\w+", span) and not span.endswith((".md", ".py"))
+]
+LINKS = everywhere({document: re.findall(r"\]\(([^)]+)\)", FENCE.sub("", text(document))) for document in DOCUMENTS})
+
+
+@pytest.mark.parametrize(("document", "line"), LEP)
+def test_lep_commands_parse(document: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    try:
+        options = cli._parser().parse_args(shlex.split(line, comments=True)[1:])
+    except SystemExit as stopped:
+        assert stopped.code == 0, f"{document}: {line}"  # --help and --version stop as well
+        return
+    words = getattr(options, "words", None)
+    if words is not None and words[0].endswith(".yaml"):
+        pipeline.load_recipe(Path(words[0]), [f"{options.room}.{word}" for word in words[1:]])
+    elif words is not None:
+        pipeline.single_step(options.room, words)
+    elif hasattr(options, "recipe"):
+        steps = pipeline.load_recipe(options.recipe, options.overrides)
+        pipeline.between(steps, first=getattr(options, "from_", None), last=getattr(options, "to_", None))
+
+
+@pytest.mark.parametrize(("document", "line"), MAKE)
+def test_make_targets_exist(document: str, line: str) -> None:
+    target = shlex.split(line, comments=True)[1]
+    assert re.search(rf"^{re.escape(target)}:", text("Makefile"), re.MULTILINE), f"{document}: {line}"
+
+
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if blocks(document, "python")])
+def test_examples_run(document: str) -> None:
+    for body in blocks(document, "python"):
+        exec(compile(body, document, "exec"), {"__name__": "example"})
+
+
+@pytest.mark.parametrize(("document", "path"), PATHS)
+def test_named_files_exist(document: str, path: str) -> None:
+    places = (ROOT, ROOT / "src/lep", ROOT / "docs")
+    assert any((place / path).exists() for place in places), f"{document} names {path}"
+
+
+@pytest.mark.parametrize(("document", "name"), NAMES)
+def test_named_functions_exist(document: str, name: str) -> None:
+    assert is_defined(name), f"{document} names {name}"
+
+
+@pytest.mark.parametrize(("document", "knob"), KNOBS)
+def test_named_knobs_exist(document: str, knob: str) -> None:
+    room, key = knob.split(".")
+    assert key in ROOMS[room].model_fields, f"{document} names {knob}"
+
+
+@pytest.mark.parametrize(("document", "link"), LINKS)
+def test_links_resolve(document: str, link: str) -> None:
+    if "://" in link:
+        return
+    file, _, heading = link.partition("#")
+    target = (ROOT / document).parent / file if file else ROOT / document
+    assert target.exists(), f"{document} links to {link}"
+    if heading:
+        assert heading in headings(target), f"{document} links to {link}"
+
+
+def test_every_room_has_its_section() -> None:
+    sections = re.findall(r"^## (\w+)$", text("docs/walk.md"), re.MULTILINE)
+    assert [section for section in sections if section in ROOMS] == list(ROOMS)
+
+
+def test_every_section_of_a_room_says_what_comes_in_and_out() -> None:
+    for section in re.split(r"^## ", text("docs/walk.md"), flags=re.MULTILINE):
+        if section.split("\n")[0] in ROOMS:
+            for word in ("Reads", "Writes", "Numbers", "Can go wrong."):
+                assert f"- **{word}**" in section, f"{section.split(chr(10))[0]}: no {word}"
+
+
+def test_tree_of_the_readme_is_the_repository() -> None:
+    tree = next(body for body in blocks("README.md", "") if body.startswith("README.md"))
+    named, folder = set(), ""
+    for line in tree.splitlines():
+        name = line.split()[0]
+        folder = folder if line.startswith("  ") else ""
+        assert (ROOT / folder / name).exists(), f"README.md names {folder}{name}"
+        named.add(folder + name)
+        folder = name if name == "src/lep/" else folder
+    package = {f"src/lep/{p.name}{'/' if p.is_dir() else ''}" for p in (ROOT / "src/lep").glob("[a-z]*")}
+    assert package <= named, f"README.md does not name {sorted(package - named)}"
+
+
+def headings(document: Path) -> list[str]:
+    """Anchors of a document's headings."""
+    titles = re.findall(r"^#+ (.+)$", FENCE.sub("", document.read_text(encoding="utf-8")), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+def is_defined(name: str) -> bool:
+    """Whether a dotted name is a module, or is defined in one: read, not imported, since some modules load for long."""
+    parts = name.split(".")
+    if len(parts) == 2 and parts[1] in lep.__all__:
+        return True
+    for count in range(len(parts), 0, -1):
+        file = ROOT.joinpath("src", *parts[:count])
+        if file.with_suffix(".py").is_file():
+            return ".".join(parts[count:]) in {"", *definitions(file.with_suffix(".py"))}
+        if file.is_dir():
+            return count == len(parts)
+    return False
+
+
+@cache
+def definitions(file: Path) -> set[str]:
+    """Names of a module's top level and of its classes' methods and fields."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    found = set(names(tree))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{name}" for name in names(node)}
+    return found
+
+
+def names(scope: ast.Module | ast.ClassDef) -> list[str]:
+    found: list[str] = []
+    for node in scope.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.append(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.append(node.target.id)
+        elif isinstance(node, ast.Assign):
+            found += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return found
