@@ -53,17 +53,21 @@ def load_recipe(file: Path, overrides: Sequence[str] = ()) -> list[Step]:
     out = Path(str(raw.pop("out", Path("runs") / file.stem)))
     steps: list[Step] = []
     problems: list[str] = []
+    known: dict[str, Path] = {}
     for room, section in raw.items():
         if room not in ROOMS:
             problems.append(f"{room}: no such room; rooms: {', '.join(ROOMS)}")
             continue
+        if not isinstance(section or {}, dict):
+            problems.append(f"{room}: expected settings, found {section!r}")
+            continue
         for address, values in _sweep(room, section or {}):
             settings = _validated(room, values, address, problems)
             if settings is not None:
-                known = {step.address: step.out for step in steps}
                 resolved = with_paths(settings, lambda path, known=known: known.get(str(path), path))
                 problems += _forward_references(address, resolved, raw)
                 steps.append(Step(address, room, resolved, out / address))
+            known[address] = out / address
     if problems:
         raise UsageError(f"{file}: " + "\n  ".join(["", *problems]).lstrip("\n"))
     return steps
@@ -92,6 +96,8 @@ def between(steps: Sequence[Step], *, first: str | None, last: str | None) -> li
             raise UsageError(f"{name}: not a room of this recipe; it has: {', '.join(dict.fromkeys(rooms))}")
     begin = rooms.index(first) if first else 0
     end = len(rooms) - rooms[::-1].index(last) if last else len(rooms)
+    if begin >= end:
+        raise UsageError(f"{first} comes after {last} in this recipe: nothing lies between them")
     return list(steps[begin:end])
 
 
@@ -141,8 +147,8 @@ def status(step: Step) -> str:
 def _read(file: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot be read ({error})") from None
     except yaml.YAMLError as error:
         raise UsageError(f"{file}: not YAML: {error}") from None
     if not isinstance(raw, dict):
@@ -161,7 +167,10 @@ def _override(raw: dict[str, Any], assignment: str) -> None:
         if not isinstance(child, dict):
             raise UsageError(f"{key}: {parent} is a value, not a group of settings")
         place = child
-    place[last] = yaml.safe_load(text)
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{assignment!r}: the value is not YAML: {error}") from None
 
 
 def _sweep(room: str, section: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

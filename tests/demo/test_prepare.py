@@ -8,11 +8,11 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import prepare
 import pytest
-from texts import english_documents, russian_documents, tidy
 
+import prepare
 from lep.errors import DataError
+from texts import english_documents, russian_documents, tidy
 
 PROSE = (
     "A wombat is a short-legged, muscular [[marsupial]] that is native to '''Australia'''{{fact}} and"

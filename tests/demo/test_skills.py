@@ -5,6 +5,7 @@ import re
 from collections import Counter
 
 import pytest
+
 import skills
 
 RUSSIAN_LETTERS, ENGLISH_LETTERS = "абвгдежзиклмнопрстуфхцчшщыэюя", "abcdefghijklmnoprstuvw"

@@ -55,7 +55,6 @@ def pretrained() -> dict[str, Any]:
         {
             "step": 50 * i,
             "tokens": 409_600 * i,
-            "seconds": 300.0 * i,
             "bits_per_byte": {"ru": 1.72 + 0.9 * exp(-i), "en": 1.214 + 0.02 * exp(-i)},
         }
         for i in range(6)

@@ -23,6 +23,7 @@ from transformers import (
     TrainingArguments,
     get_cosine_schedule_with_warmup,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 
 from lep.config import Pretrain
 from lep.engine.models import device
@@ -42,7 +43,7 @@ class Training:
     tables: Mapping[str, Tensor]
     curve: list[dict[str, Any]] = field(default_factory=list)
     """Held-out bits per byte at the start, on the way and at the end."""
-    losses: list[dict[str, float]] = field(default_factory=list)
+    losses: list[dict[str, int | float]] = field(default_factory=list)
     """Training loss, in nats per token, of each step."""
     tokens_per_second: float = 0.0
 
@@ -74,10 +75,10 @@ def train_tables(
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
-    done = last_step(folder)
+    checkpoint, done = last_checkpoint(folder)
     with progress("training", total=samples.tokens, unit="tokens", done=samples.tokens * done / steps) as advance:
         watch.advance = advance
-        trainer.train(resume_from_checkpoint=bool(done))
+        trainer.train(resume_from_checkpoint=checkpoint)
     history: list[dict[str, Any]] = trainer.state.log_history
     return Training(
         tables={name: table().detach() for name, table in model.tables.items()},
@@ -95,9 +96,14 @@ def _measured(model: TrainableTables, measure: Measure) -> dict[str, Any]:
     return {"bits_per_byte": dict(found)}
 
 
-def last_step(folder: Path) -> int:
-    """The step of the last checkpoint in a folder, 0 when there is none."""
-    return max((int(path.name.removeprefix("checkpoint-")) for path in folder.glob("checkpoint-*")), default=0)
+def last_checkpoint(folder: Path) -> tuple[str | None, int]:
+    """The last whole checkpoint in a folder and its step; none and 0 when there is none.
+
+    The Trainer writes its state last: a checkpoint without it was being written when the process ended.
+    """
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]
+    steps = {int(path.name.removeprefix("checkpoint-")): str(path) for path in whole}
+    return (steps[max(steps)], max(steps)) if steps else (None, 0)
 
 
 class Watch(TrainerCallback):

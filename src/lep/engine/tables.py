@@ -7,6 +7,7 @@ Axes: `vocab` ids; `dim` the model's width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -89,3 +90,9 @@ class TrainableTables(nn.Module):
             for name, table in self.tables.items()
             for part in ("old", "new")
         }
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], *_: object, **__: object) -> Any:  # type: ignore[override]
+        """Take back the rows that `state_dict` gave; all of them must be there."""
+        for name, table in self.tables.items():
+            loaded = table.load_state_dict({part: state_dict[f"{name}.{part}"] for part in ("old", "new")})
+        return loaded

@@ -16,7 +16,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from lep.config import Tune
 from lep.engine.models import device
-from lep.engine.pretraining import Watch, last_step
+from lep.engine.pretraining import Watch, last_checkpoint
 from lep.errors import DataError
 from lep.progress import progress
 
@@ -27,7 +27,7 @@ class Tuned:
 
     weights: Mapping[str, Tensor]
     """All weights, the adapters merged in."""
-    losses: list[dict[str, float]]
+    losses: list[dict[str, int | float]]
     tokens: int
     tokens_per_second: float
 
@@ -67,10 +67,10 @@ def tune(
         peft_config=_adapters(model, settings),
     )
     trainer.remove_callback(PrinterCallback)
-    done = last_step(folder)
+    checkpoint, done = last_checkpoint(folder)
     with progress("tuning", total=trained, unit="tokens", done=trained * done / steps) as advance:
         watch.advance = advance
-        trainer.train(resume_from_checkpoint=bool(done))
+        trainer.train(resume_from_checkpoint=checkpoint)
     history: list[dict[str, Any]] = trainer.state.log_history
     merged: Any = trainer.model
     return Tuned(

@@ -17,7 +17,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said, without special tokens, and how many tokens it took."""
+    """What a model said, without special tokens, and how many tokens it took, its end and padding not counted."""
 
     text: str
     tokens: int
@@ -53,7 +53,9 @@ def generate(
         )
     new = ids[:, inputs["input_ids"].shape[1] :]
     texts = tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    lengths = (new != tokenizer.pad_token_id).sum(dim=1).tolist()
+    ends = model.generation_config.eos_token_id  # pyright: ignore[reportOptionalMemberAccess]
+    ends = [tokenizer.pad_token_id, *(ends if isinstance(ends, list) else [] if ends is None else [ends])]
+    lengths = (~torch.isin(new, torch.tensor(ends, device=new.device))).sum(dim=1).tolist()
     return [Answer(text=text, tokens=length) for text, length in zip(texts, lengths, strict=True)]
 
 

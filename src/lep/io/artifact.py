@@ -149,6 +149,7 @@ def _identity(plan: Plan, inputs: Mapping[str, Input]) -> str:
     """Settings name inputs by path; the contents count, not the paths."""
     settings = {name: value for name, value in flatten(plan.settings).items() if name not in plan.inputs}
     known = {"room": plan.room, "settings": settings, "inputs": {k: v.fingerprint for k, v in inputs.items()}}
+    known["lep"] = _version("lep")
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 

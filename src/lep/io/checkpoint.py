@@ -75,6 +75,15 @@ def open_model(path: Path) -> ModelFolder:
     return model
 
 
+def check_rows(model: ModelFolder, *, tokens: int) -> None:
+    """`CheckpointError` when a table has fewer rows than the model's tokenizer has tokens."""
+    for name, table in model.tables().items():
+        if len(table) < tokens:
+            raise CheckpointError(
+                f"{model.path}: {name} has {len(table)} rows for {tokens} tokens; its tokenizer or its weights are others'"
+            )
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; `CheckpointError` when the file is missing or is none."""
     try:

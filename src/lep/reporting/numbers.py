@@ -88,7 +88,6 @@ class Measured:
 
     step: int
     tokens: int
-    seconds: float
     bits_per_byte: Mapping[str, float]
 
 

@@ -13,6 +13,7 @@ from lep.config import Evaluate
 from lep.core.metrics import bits_per_byte, symbols_per_token
 from lep.engine.likelihood import total_bits
 from lep.engine.models import document_prefix, load_model, load_tokenizer
+from lep.errors import DataError
 from lep.evaluation.generation import answer_items, expected, score
 from lep.evaluation.speed import measure_speed, openings
 from lep.io.documents import corpus_languages, heldout_excerpt, read_rows
@@ -28,6 +29,11 @@ def run(settings: Evaluate, out: Path) -> dict[str, Any]:
         language: heldout_excerpt(settings.corpus, language, characters=settings.characters)
         for language in corpus_languages(settings.corpus)
     }
+    if settings.speed_language and settings.speed_language not in texts:
+        raise DataError(
+            f"{settings.corpus}: no text of language {settings.speed_language!r} to measure speed with; "
+            f"it has: {', '.join(texts)}"
+        )
     items: Sequence[Mapping[str, Any]] = []
     if settings.skills:
         items = read_rows(settings.skills, required=("skill", "prompt", "completion"))

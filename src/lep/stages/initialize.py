@@ -10,7 +10,7 @@ from typing import Any
 from lep.config import Initialize
 from lep.core.initialization import initialize
 from lep.errors import TokenizerError
-from lep.io.checkpoint import COMPOSED_ROWS, copy_tokenizer, copy_with_tables, open_model
+from lep.io.checkpoint import COMPOSED_ROWS, check_rows, copy_tokenizer, copy_with_tables, open_model
 from lep.io.tokenizer_files import map_vocabularies, read_tokenizer
 
 
@@ -18,6 +18,7 @@ def run(settings: Initialize, out: Path) -> dict[str, Any]:
     """Write a whole model folder: the base, with new tables and the new tokenizer."""
     base = open_model(settings.base)
     old, new = read_tokenizer(settings.base), read_tokenizer(settings.tokenizer)
+    check_rows(base, tokens=len(old.vocabulary))
     mapped = map_vocabularies(old, new)
     if len(mapped.missing):
         names = [new.vocabulary.tokens[id_].decode(errors="backslashreplace") for id_ in mapped.missing[:5].tolist()]

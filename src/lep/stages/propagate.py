@@ -13,7 +13,15 @@ from lep.config import Propagate
 from lep.core.propagation import Projection, fit_projection, keep_special, propagate
 from lep.core.vocabulary import Kind
 from lep.errors import CheckpointError, TokenizerError
-from lep.io.checkpoint import ModelFolder, copy_tokenizer, copy_with_tables, open_model, read_json, write_json
+from lep.io.checkpoint import (
+    ModelFolder,
+    check_rows,
+    copy_tokenizer,
+    copy_with_tables,
+    open_model,
+    read_json,
+    write_json,
+)
 from lep.io.tokenizer_files import State, TokenizerFile, map_vocabularies, read_tokenizer
 
 _ID_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "sep_token_id")
@@ -24,6 +32,8 @@ def run(settings: Propagate, out: Path) -> dict[str, Any]:
     base, adapted, instruct = (open_model(path) for path in (settings.base, settings.adapted, settings.instruct))
     _check_siblings(base, adapted, instruct)
     old, new, own = (read_tokenizer(model.path) for model in (base, adapted, instruct))
+    for model, tokenizer in ((base, old), (adapted, new), (instruct, own)):
+        check_rows(model, tokens=len(tokenizer.vocabulary))
     _check_same_vocabulary(old, own)
     state = with_added_tokens(new.state, own, first=len(new.vocabulary))
     added = {item["content"]: item["id"] for item in state["added_tokens"]}

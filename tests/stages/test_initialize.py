@@ -1,0 +1,60 @@
+"""Initialization changes the tables' new rows and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lep.config import Initialize
+from lep.errors import CheckpointError, TokenizerError
+from lep.io.checkpoint import COMPOSED_ROWS, open_model, read_json
+from lep.io.tokenizer_files import read_tokenizer
+
+TABLES = {"model.embed_tokens.weight", "lm_head.weight"}
+
+
+@pytest.mark.parametrize("kind", ["tied", "untied"])
+def test_new_rows_are_means_of_their_pieces_and_all_else_is_the_bases(bases, initialized, extended, tensors, kind):
+    before, after = tensors(bases[kind]), tensors(initialized[kind])
+    old, new = read_tokenizer(bases[kind]), read_tokenizer(extended)
+    composed = json.loads((initialized[kind] / COMPOSED_ROWS).read_text())
+    assert composed == list(range(500, 560)) and before.keys() == after.keys()
+    for name, tensor in before.items():
+        if name not in TABLES:
+            assert torch.equal(after[name], tensor), name
+            continue
+        assert torch.equal(after[name][:500], tensor)
+        for id_ in composed:
+            pieces = list(old.segment(new.vocabulary.tokens[id_]))
+            assert len(pieces) > 1
+            assert torch.equal(after[name][id_], tensor[pieces].float().mean(dim=0).to(tensor.dtype)) or torch.allclose(
+                after[name][id_].float(), tensor[pieces].float().mean(dim=0), rtol=1e-2 if kind == "untied" else 1e-5
+            )
+    assert open_model(initialized[kind]).tied is (kind == "tied")
+    assert read_json(initialized[kind] / "config.json")["vocab_size"] == 560
+
+
+def test_the_bases_own_tokenizer_gives_the_base_back(bases, run_room, tensors, tmp_path) -> None:
+    numbers = run_room(Initialize(base=bases["untied"], tokenizer=bases["untied"]), tmp_path / "out")
+    before, after = tensors(bases["untied"]), tensors(tmp_path / "out")
+    assert numbers["composed"] == 0 and all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_tokens_without_pieces_are_named(bases, tokenizers, make_artifact, tmp_path) -> None:
+    with pytest.raises(TokenizerError, match=r"tokens have no pieces in .*<unk>"):
+        make_artifact(Initialize(base=bases["tied"], tokenizer=tokenizers["sentencepiece_bpe"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_with_too_few_rows_is_refused(bases, extended, make_artifact, tmp_path) -> None:
+    shutil.copytree(bases["tied"], tmp_path / "short")
+    inside = load_file(tmp_path / "short" / "model.safetensors")
+    inside["model.embed_tokens.weight"] = inside["model.embed_tokens.weight"][:450].clone()
+    save_file(inside, tmp_path / "short" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="embed has 450 rows for 500 tokens"):
+        make_artifact(Initialize(base=tmp_path / "short", tokenizer=extended), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
