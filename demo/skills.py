@@ -3,7 +3,8 @@
 Held out are whole things, not only wordings: other documents, other nouns, other adjectives, other pairs of numbers.
 A reply is right when it equals the completion. Chance, for a model that knows the format alone:
 
-    copy_ru, copy_en, first_ru   0    (the words of the phrase are the answer)
+    copy_ru, copy_en             0    (the words of the phrase are the answer)
+    first_ru                     1/3  (for a model that copies any one word of the phrase)
     contains_ru, larger_ru, larger_en, sentiment_en   1/2
     category_en   1/6
 """

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from lep.config import ROOMS
 from lep.errors import LepError, UsageError
@@ -162,11 +163,12 @@ def _check(options: argparse.Namespace, console: Console) -> int:
 def _explain(options: argparse.Namespace, console: Console) -> int:
     for room, settings in ROOMS.items():
         if options.room in (None, room):
-            table = Table("knob", "type", "default", "what it is", box=None, title=f"{room}: {settings.__doc__}")
-            table.title_justify = "left"
+            table = Table("knob", "type", "default", "what it is", box=None)
+            types = get_type_hints(settings)
             for name, knob in settings.model_fields.items():
                 default = "required" if knob.is_required() else str(knob.default)
-                table.add_row(name, _type_name(knob.annotation), default, knob.description)
+                table.add_row(name, *map(Text, (_type_name(types[name]), default, knob.description or "")))
+            console.print(f"{room}: {settings.__doc__}", markup=False, soft_wrap=True)
             console.print(table)
             console.print()
     return 0

@@ -89,7 +89,7 @@ class Pretrain(Settings):
     """Share of training tokens by language, in any unit: `{ru: 9, en: 1}`."""
     tokens: Count
     """How many tokens to train on; when the corpus is shorter, it is read again in another order."""
-    block: Count = 1024
+    block: Annotated[int, Field(ge=2)] = 1024
     """Tokens in a training sample."""
     batch_size: Count = 256
     """Samples in an optimizer step."""

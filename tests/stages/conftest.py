@@ -168,7 +168,7 @@ def conversations(texts, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    """`interrupt(step)`: the next training breaks off after so many steps, as Ctrl-C does; `interrupt(0)`: none does."""
+    """`interrupt(step)`: the next training breaks off after so many steps, as by Ctrl-C; with 0, none does."""
     from lep.engine.pretraining import Watch
 
     original = Watch.on_step_end

@@ -51,7 +51,7 @@ def test_every_document_is_kept_once_or_dropped_for_a_reason(texts, run_room, tm
 
 def test_what_is_held_out_depends_on_text_and_seed_alone(texts, run_room, tmp_path) -> None:
     sentences = sorted(set(texts["ru"][:100]))
-    forward, backward = write(tmp_path / "a.jsonl", sentences), write(tmp_path / "b.jsonl", sentences[::-1] + ["мало"])
+    forward, backward = write(tmp_path / "a.jsonl", sentences), write(tmp_path / "b.jsonl", [*sentences[::-1], "мало"])
     run_room(settings(forward), tmp_path / "forward")
     run_room(settings(backward), tmp_path / "backward")
     run_room(settings(forward, seed=1), tmp_path / "seed")
@@ -63,7 +63,8 @@ def test_control_characters_go_and_the_rest_stays(run_room, texts, tmp_path) -> 
     text = "  Строка\u0000 с\tтабуляцией\n  и отступом\u0007, «ёлки» — \u00a0конец 😀 " + texts["ru"][0] + " \n"
     run_room(settings(write(tmp_path / "a.jsonl", [text, *texts["ru"][:60]])), tmp_path / "out")
     wanted = text.replace("\u0000", "").replace("\u0007", "").strip()
-    assert wanted in sum(halves(tmp_path / "out"), [])
+    train, heldout = halves(tmp_path / "out")
+    assert wanted in train + heldout
 
 
 def test_reading_stops_at_the_limit(texts, run_room, tmp_path) -> None:

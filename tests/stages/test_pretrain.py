@@ -190,6 +190,31 @@ run([step], replace=False, started=lambda _: None, ended=lambda *_: None)
     assert_same_tensors(tensors(tmp_path / "out"), tensors(folder))
 
 
+def test_a_full_disk_at_the_worst_moment_costs_nothing(
+    unbroken, make_artifact, interrupt, tensors, tmp_path, monkeypatch
+) -> None:
+    """Neither the checkpoints nor the note of what they belong to are lost when that note cannot be written."""
+    wanted, numbers, folder = unbroken["tied"]
+    interrupt(3)
+    original = Path.write_text
+
+    def full(self: Path, text: str, *more: Any, **options: Any) -> int:
+        if self.name.startswith(".work") and (self.parent / "checkpoints").exists():
+            self.write_bytes(b"")
+            raise OSError(28, "No space left on device")
+        return original(self, text, *more, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space"):
+            make_artifact(wanted, tmp_path / "out")
+    assert pretraining.last_checkpoint(tmp_path / "out.partial" / "checkpoints")[1] == 2
+    interrupt(0)
+    assert same(make_artifact(wanted, tmp_path / "out").numbers, numbers)
+    assert_same_tensors(tensors(tmp_path / "out"), tensors(folder))
+    assert not list((tmp_path / "out").glob(".work*"))
+
+
 def test_another_seed_is_another_order(unbroken, initialized, corpus, run_room, tmp_path) -> None:
     numbers = run_room(settings(initialized["tied"], corpus, lr_old_rows=None, seed=1), tmp_path / "out")
     assert numbers["losses"] != unbroken["tied"][1]["losses"]

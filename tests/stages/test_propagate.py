@@ -83,7 +83,7 @@ def test_all_but_the_tables_is_the_instruct_models(
 def test_a_linear_change_is_carried_over_exactly(
     bases, adapteds, vary, run_room, tensors, tmp_path, kind, method
 ) -> None:
-    """instruct = base · P in float64 ⇒ propagated = adapted · P, up to the rounding of the tables; swap leaves P out."""
+    """instruct = base · P in float64 ⇒ propagated = adapted · P, up to rounding; swap leaves P out."""
     change = torch.eye(32) + 0.1 * torch.randn(32, 32, generator=torch.Generator().manual_seed(5))
     instruct = vary(bases[kind], tmp_path / "instruct", rows=[])
     for shard in instruct.glob("*.safetensors"):
@@ -226,5 +226,5 @@ def test_an_end_that_is_no_token_is_refused(bases, adapteds, instructs, make_art
     odd = tmp_path / "odd"
     shutil.copytree(instructs["tied"], odd)
     write_json(odd / "generation_config.json", {"eos_token_id": [2, 777]})
-    with pytest.raises(TokenizerError, match="eos_token_id 777 of generation_config.json"):
+    with pytest.raises(TokenizerError, match=r"eos_token_id 777 of generation_config\.json"):
         make_artifact(Propagate(base=bases["tied"], adapted=adapteds["tied"], instruct=odd), tmp_path / "out")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lep.errors import CheckpointError, TokenizerError
@@ -31,7 +32,7 @@ def load_model(folder: Path, *, dtype: str) -> PreTrainedModel:
             local_files_only=True,
             use_safetensors=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: transformers cannot load this model: {error}") from error
     return model.to(device()).eval()  # pyright: ignore[reportArgumentType]
 

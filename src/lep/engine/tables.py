@@ -93,6 +93,9 @@ class TrainableTables(nn.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], *_: object, **__: object) -> Any:  # type: ignore[override]
         """Take back the rows that `state_dict` gave; all of them must be there."""
-        for name, table in self.tables.items():
-            loaded = table.load_state_dict({part: state_dict[f"{name}.{part}"] for part in ("old", "new")})
-        return loaded
+        parts = ("old", "new")
+        loaded = [
+            table.load_state_dict({part: state_dict[f"{name}.{part}"] for part in parts})
+            for name, table in self.tables.items()
+        ]
+        return loaded[-1]

@@ -58,15 +58,8 @@ def tune(
     steps = max(1, round(settings.epochs * len(rows) / settings.batch_size))
     trained = round(tokens * steps * settings.batch_size / len(rows))
     watch = Watch(tokens_per_step=trained / steps)
-    trainer = SFTTrainer(
-        model=_with_float_tables(model),
-        args=_arguments(settings, steps=steps, folder=folder),
-        train_dataset=datasets.Dataset.from_list([{key: row[key] for key in ("prompt", "completion")} for row in rows]),
-        processing_class=tokenizer,
-        callbacks=[watch],
-        peft_config=_adapters(model, settings),
-    )
-    trainer.remove_callback(PrinterCallback)
+    trainer = _trainer(model, tokenizer, rows, settings=settings, args=_arguments(settings, steps=steps, folder=folder))
+    trainer.add_callback(watch)
     checkpoint, done = last_checkpoint(folder)
     with progress("tuning", total=trained, unit="tokens", done=trained * done / steps) as advance:
         watch.advance = advance
@@ -105,6 +98,25 @@ def _adapters(model: PreTrainedModel, settings: Tune) -> LoraConfig:
         ensure_weight_tying=tied,
         task_type="CAUSAL_LM",
     )
+
+
+def _trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    settings: Tune,
+    args: SFTConfig,
+) -> SFTTrainer:
+    trainer = SFTTrainer(
+        model=_with_float_tables(model),
+        args=args,
+        train_dataset=datasets.Dataset.from_list([{key: row[key] for key in ("prompt", "completion")} for row in rows]),
+        processing_class=tokenizer,
+        peft_config=_adapters(model, settings),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _check_lengths(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], *, limit: int) -> int:

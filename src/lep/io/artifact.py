@@ -121,7 +121,7 @@ def complete(plan: Plan, work: Callable[[Path], Mapping[str, Any]], *, replace: 
         numbers = work(plan.partial)
     finally:
         seconds = spent + time.monotonic() - started
-        (plan.partial / ".work").write_text(json.dumps({"fingerprint": identity, "seconds": seconds}))
+        _remember(plan.partial, identity, seconds)
     manifest = Manifest(
         room=plan.room,
         fingerprint=identity,
@@ -179,8 +179,15 @@ def _prepare(partial: Path, identity: str) -> float:
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
-    work.write_text(json.dumps({"fingerprint": identity, "seconds": 0.0}))
+    _remember(partial, identity, 0.0)
     return 0.0
+
+
+def _remember(partial: Path, identity: str, seconds: float) -> None:
+    """Write `.work` whole or not at all: a full disk must not cost what can be resumed."""
+    fresh = partial / ".work.new"
+    fresh.write_text(json.dumps({"fingerprint": identity, "seconds": seconds}))
+    fresh.replace(partial / ".work")
 
 
 def _finish(plan: Plan, manifest: Manifest) -> None:

@@ -80,7 +80,7 @@ def check_rows(model: ModelFolder, *, tokens: int) -> None:
     for name, table in model.tables().items():
         if len(table) < tokens:
             raise CheckpointError(
-                f"{model.path}: {name} has {len(table)} rows for {tokens} tokens; its tokenizer or its weights are others'"
+                f"{model.path}: {name} has {len(table)} rows for {tokens} tokens; is that its own tokenizer?"
             )
 
 

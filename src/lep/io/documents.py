@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from lep.errors import DataError
 
@@ -89,7 +89,7 @@ def heldout_excerpt(corpus: Path, language: str, *, characters: int) -> list[str
     return excerpt
 
 
-def read_rows(file: Path, *, required: tuple[str, ...]) -> list[dict[str, object]]:
+def read_rows(file: Path, *, required: tuple[str, ...]) -> list[dict[str, Any]]:
     """All rows of a .jsonl file; `DataError` names the line that is no object or lacks a key."""
     rows = []
     with _open(file) as stream:
@@ -105,6 +105,30 @@ def read_rows(file: Path, *, required: tuple[str, ...]) -> list[dict[str, object
     if not rows:
         raise DataError(f"{file}: holds no rows")
     return rows
+
+
+def read_conversations(file: Path, *, required: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """The rows of a .jsonl file with `prompt` and `completion`, each a list of messages, and the required keys.
+
+    Raises:
+        DataError: names the line where a key is missing or something else than messages stands.
+    """
+    rows = read_rows(file, required=("prompt", "completion", *required))
+    for number, row in enumerate(rows, start=1):
+        for key in ("prompt", "completion"):
+            if not _are_messages(row[key]):
+                raise DataError(f"{file}:{number}: {key!r} must be a list of messages, each with `role` and `content`")
+    return rows
+
+
+def _are_messages(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(item, dict) and all(isinstance(item.get(k), str) for k in ("role", "content")) for item in value
+        )
+    )
 
 
 def _open(file: Path) -> IO[bytes]:

@@ -16,7 +16,7 @@ from lep.engine.models import document_prefix, load_model, load_tokenizer
 from lep.errors import DataError
 from lep.evaluation.generation import answer_items, expected, score
 from lep.evaluation.speed import measure_speed, openings
-from lep.io.documents import corpus_languages, heldout_excerpt, read_rows
+from lep.io.documents import corpus_languages, heldout_excerpt, read_conversations
 from lep.progress import note, progress
 
 SHOWN = 2
@@ -36,7 +36,7 @@ def run(settings: Evaluate, out: Path) -> dict[str, Any]:
         )
     items: Sequence[Mapping[str, Any]] = []
     if settings.skills:
-        items = read_rows(settings.skills, required=("skill", "prompt", "completion"))
+        items = read_conversations(settings.skills, required=("skill",))
     found = {
         name: _once(out / f"{name}.json", lambda path=path, name=name: _measure(path, name, texts, items, settings))
         for name, path in settings.models.items()

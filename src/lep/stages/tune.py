@@ -11,7 +11,7 @@ from lep.engine.models import load_model, load_tokenizer, seeded
 from lep.engine.tuning import tune
 from lep.errors import TokenizerError, UsageError
 from lep.io.checkpoint import copy_model, open_model
-from lep.io.documents import read_rows
+from lep.io.documents import read_conversations
 
 
 def run(settings: Tune, out: Path) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def run(settings: Tune, out: Path) -> dict[str, Any]:
             f"tune: micro_batch_size {settings.micro_batch_size} does not divide batch_size {settings.batch_size}"
         )
     source = open_model(settings.model)
-    rows = read_rows(settings.data, required=("prompt", "completion"))
+    rows = read_conversations(settings.data)
     tokenizer = load_tokenizer(settings.model)
     if not tokenizer.chat_template:
         raise TokenizerError(f"{settings.model}: its tokenizer has no chat template to render conversations with")

@@ -1,0 +1,223 @@
+"""The command: exit codes, one message for an error, and what each verb says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file, save_file
+
+from lep.cli import main
+from lep.config import ROOMS
+from lep.io.artifact import read_manifest
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A wide terminal, and no listener left behind."""
+    from lep.progress import listen
+
+    monkeypatch.setenv("COLUMNS", "300")
+    yield
+    listen(None)
+
+
+@pytest.fixture
+def recipe(texts, tokenizers, tmp_path: Path) -> Path:
+    """Three rooms without a model: collect, retokenize and, on its result, retokenize's reader."""
+    text = tmp_path / "ru.jsonl"
+    text.write_text("".join(json.dumps({"text": document}) + "\n" for document in sorted(set(texts["ru"]))))
+    rooms = {
+        "out": str(tmp_path / "run"),
+        "collect": {"sources": {"ru": {"files": [str(text)]}}, "heldout_share": 0.1},
+        "retokenize": {
+            "base": str(tokenizers["byte_level"]),
+            "corpus": "collect",
+            "language": "ru",
+            "new_tokens": 30,
+        },
+    }
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(rooms, sort_keys=False))
+    return tmp_path / "small.yaml"
+
+
+def one_message(capsys, *parts: str) -> None:
+    """Standard error holds one message that begins with `lep:`, without a traceback."""
+    error = capsys.readouterr().err
+    assert error.count("lep: ") == 1 and error.startswith("lep: ") and "Traceback" not in error
+    for part in parts:
+        assert part in error
+
+
+def test_from_and_to_choose_rooms(recipe: Path, tmp_path: Path, capsys) -> None:
+    assert main(["run", str(recipe), "--to", "collect"]) == 0
+    assert not (tmp_path / "run" / "retokenize").exists()
+    assert main(["run", str(recipe), "--from", "retokenize"]) == 0
+    assert read_manifest(tmp_path / "run" / "retokenize").numbers["new_tokens"] == 30
+    capsys.readouterr()
+    assert main(["run", str(recipe), "--from", "evaluate"]) == 2
+    one_message(capsys, "evaluate: not a room of this recipe; it has: collect, retokenize")
+
+
+def test_from_needs_what_lies_before(recipe: Path, capsys) -> None:
+    assert main(["run", str(recipe), "--from", "retokenize"]) == 2
+    one_message(capsys, "retokenize.corpus", "is not there, and no earlier room makes it")
+
+
+def test_a_dry_run_says_and_does_nothing(recipe: Path, tmp_path: Path, capsys) -> None:
+    assert main(["run", str(recipe), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("(to do)") == 2 and not (tmp_path / "run").exists()
+    assert main(["run", str(recipe), "--to", "collect"]) == 0
+    capsys.readouterr()
+    assert main(["run", str(recipe), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("(done)") == 1 and out.count("(to do)") == 1
+    (tmp_path / "ru.jsonl").unlink()
+    assert main(["run", str(recipe), "--dry-run"]) == 2
+
+
+def test_a_room_from_the_recipe_and_from_words_is_the_same_artifact(recipe: Path, tmp_path: Path, tokenizers) -> None:
+    assert main(["collect", str(recipe)]) == 0
+    assert main(["retokenize", str(recipe), "new_tokens=20"]) == 0
+    words = [f"base={tokenizers['byte_level']}", f"corpus={tmp_path / 'run' / 'collect'}", "language=ru"]
+    assert main(["retokenize", *words, "new_tokens=20", f"out={tmp_path / 'single'}"]) == 0
+    found, single = (read_manifest(tmp_path / name) for name in ("run/retokenize", "single"))
+    assert found.fingerprint == single.fingerprint and found.numbers == single.numbers
+    assert found.settings["new_tokens"] == 20
+
+
+def test_an_artifact_with_other_settings_is_not_overwritten_unasked(recipe: Path, tmp_path: Path, capsys) -> None:
+    assert main(["run", str(recipe)]) == 0
+    before = (tmp_path / "run" / "retokenize" / "tokenizer.json").read_bytes()
+    capsys.readouterr()
+    assert main(["run", str(recipe), "retokenize.new_tokens=20"]) == 1
+    one_message(capsys, "new_tokens: 30 → 20", "--replace")
+    assert (tmp_path / "run" / "retokenize" / "tokenizer.json").read_bytes() == before
+    assert main(["run", str(recipe), "retokenize.new_tokens=20", "--replace"]) == 0
+    assert read_manifest(tmp_path / "run" / "retokenize").numbers["new_tokens"] == 20
+
+
+def test_usage_errors_exit_with_2(recipe: Path, tmp_path: Path, capsys) -> None:
+    wrong = [
+        (["run", str(tmp_path / "none.yaml")], "none.yaml"),
+        (["run", str(recipe), "collect.seed=x", "collect.colour=red"], "collect.seed: Input should be a valid integer"),
+        (["run", str(recipe), "collect.seed=x", "collect.colour=red"], "collect.colour: Extra inputs"),
+        (["run", str(recipe), "nowhere.x=1"], "nowhere: no such room"),
+        (["run", str(recipe), "collect.seed=[1"], "not YAML"),
+        (["collect", "seed=3"], "out= is missing"),
+        (["collect", "seed=3", "out=x"], "collect.sources: Field required"),
+        (["check", str(recipe), "collect.sources.ru.files=[gone.txt]"], "gone.txt is not there"),
+        (["run", str(recipe), "collect.sources.ru.files=[gone.txt]"], "gone.txt is not there"),
+        (["inspect", str(tmp_path)], "neither an artifact, a model nor a tokenizer folder"),
+        (["run", str(recipe), "--from", "retokenize", "--to", "collect"], "comes after"),
+    ]
+    for words, part in wrong:
+        assert main(words) == 2, words
+        one_message(capsys, part)
+    assert not (tmp_path / "run").exists()
+
+
+def test_errors_of_the_world_exit_with_1_and_leave_no_artifact(recipe: Path, tmp_path: Path, capsys) -> None:
+    assert main(["run", str(recipe), "collect.minimum_characters=5000"]) == 1
+    one_message(capsys, "ru: 0 documents to train on", "too short")
+    assert main(["run", str(recipe), "collect.sources.ru.files=[" + str(recipe) + "]"]) == 1
+    one_message(capsys, "expected .jsonl")
+    assert not (tmp_path / "run" / "collect").exists()
+
+
+def test_an_interruption_says_how_to_go_on(recipe: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    from lep.stages import collect
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collect, "_reason", interrupted)
+        assert main(["run", str(recipe)]) == 130
+    one_message(capsys, "the same command goes on where it was")
+    assert not (tmp_path / "run" / "collect").exists()
+    assert main(["run", str(recipe), "--dry-run"]) == 0
+    assert "(goes on)" in capsys.readouterr().out
+    assert main(["run", str(recipe)]) == 0
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["run"], ["run", "a.yaml", "--nonsense"], ["explain", "nonsense"]])
+def test_words_that_are_no_command_exit_with_2(words: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2 and "usage: lep" in capsys.readouterr().err
+
+
+def test_version_and_help(capsys) -> None:
+    for words in (["--version"], ["--help"], *([room, "--help"] for room in ROOMS)):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 0 and capsys.readouterr().out.strip()
+
+
+def test_check_says_that_all_is_there(recipe: Path, tmp_path: Path, capsys) -> None:
+    assert main(["check", str(recipe)]) == 0
+    assert "2 steps" in capsys.readouterr().out and not (tmp_path / "run").exists()
+
+
+def test_explain_shows_every_knob_with_its_type(capsys) -> None:
+    assert main(["explain"]) == 0
+    whole = capsys.readouterr().out
+    for room, settings in ROOMS.items():
+        assert main(["explain", room]) == 0
+        out = capsys.readouterr().out
+        assert out.strip() in whole and (settings.__doc__ or "nothing").split(".")[0] in out
+        for name, knob in settings.model_fields.items():
+            line = next(line for line in out.splitlines() if line.split()[:1] == [name])
+            assert " ".join((knob.description or "").split()[:3]) in line
+    assert "dict[str, Source]" in whole and "dict[str, Path]" in whole and "dict[str, float]" in whole
+    assert "FieldInfo" not in whole
+
+
+def test_inspect_a_model_a_tokenizer_and_an_artifact(recipe: Path, tokenizers, make_model, tmp_path, capsys) -> None:
+    model = make_model(tmp_path / "model", tokenizers["byte_level"], tied=False)
+    assert main(["run", str(recipe)]) == 0
+    capsys.readouterr()
+    told = {
+        model: ("llama", "untied", "embed 500 × 32 float32", "BPE", "chat template"),
+        tokenizers["metaspace"]: ("sentencepiece", "tokens"),
+        tmp_path / "run" / "retokenize": ("retokenize, finished", "fingerprint", "base ids recovered", "530"),
+        tmp_path / "run" / "collect": ("collect, finished",),
+    }
+    for folder, words in told.items():
+        assert main(["inspect", str(folder)]) == 0
+        out = capsys.readouterr().out
+        assert all(word in out for word in words), out
+
+
+def test_inspect_says_what_is_wrong_and_exits_with_1(tokenizers, make_model, tmp_path, capsys) -> None:
+    whole = make_model(tmp_path / "whole", tokenizers["byte_level"])
+
+    def broken(name: str) -> Path:
+        return Path(shutil.copytree(whole, tmp_path / name))
+
+    zero, short, cut, odd = map(broken, ("zero", "short", "cut", "odd"))
+    inside = load_file(whole / "model.safetensors")
+    table = inside["model.embed_tokens.weight"].clone()
+    table[7] = 0
+    table[8, 3] = float("nan")
+    save_file(inside | {"model.embed_tokens.weight": table}, zero / "model.safetensors", metadata={"format": "pt"})
+    save_file(inside | {"model.embed_tokens.weight": table[:400].clone()}, short / "model.safetensors")
+    (cut / "model.safetensors").write_bytes((whole / "model.safetensors").read_bytes()[:-4])
+    config = json.loads((odd / "config.json").read_text())
+    (odd / "config.json").write_text(json.dumps(config | {"model_type": "unheard-of"}))
+    said = {
+        zero: ("embed has 1 zero rows", "embed has 1 non-finite rows"),
+        short: ("embed has 400 rows for 500 tokens", "the vocabulary has several sizes: config.json 500, embed 400"),
+        cut: ("fetch the file again",),
+        odd: ("'unheard-of' is not known",),
+    }
+    for folder, words in said.items():
+        assert main(["inspect", str(folder)]) == 1
+        out = capsys.readouterr().out
+        assert all(f"wrong: {word}" in out or word in out for word in words), out

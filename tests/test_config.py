@@ -1,0 +1,75 @@
+"""Every knob is documented, frozen and strict, and every path of a room is an input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from lep import config
+from lep.config import ROOMS, Evaluate, Settings, paths, with_paths
+
+MODELS = {**ROOMS, "source": config.Source}
+EVALUATE = Evaluate(models={"a": Path("x"), "b": Path("y")}, corpus=Path("c"), skills=Path("s"))
+
+
+def knobs() -> Iterator[tuple[str, str]]:
+    return ((room, name) for room, model in MODELS.items() for name in model.model_fields)
+
+
+@pytest.mark.parametrize("room", MODELS)
+def test_every_room_is_documented_in_a_sentence(room: str) -> None:
+    words = MODELS[room].__doc__ or ""
+    assert words.endswith(".") and "\n\n" not in words
+
+
+@pytest.mark.parametrize(("room", "name"), knobs())
+def test_every_knob_is_documented_in_a_sentence(room: str, name: str) -> None:
+    words = MODELS[room].model_fields[name].description or ""
+    assert len(words) >= 10 and words.rstrip("`").endswith((".", "}"))
+
+
+def test_every_room_has_a_file_and_is_named_like_it() -> None:
+    stages = Path(config.__file__).parent / "stages"
+    assert {file.stem for file in stages.glob("*.py")} - {"__init__"} == set(ROOMS)
+    assert {name: model.__name__.lower() for name, model in ROOMS.items()} == {name: name for name in ROOMS}
+
+
+def test_every_model_of_the_module_is_a_room_or_part_of_one() -> None:
+    found = {v for v in vars(config).values() if isinstance(v, type) and issubclass(v, BaseModel)}
+    assert found - {BaseModel, Settings} == set(MODELS.values())
+
+
+def test_settings_are_frozen_and_strict_about_keys() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        EVALUATE.block = 3  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        Evaluate.model_validate({"models": {}, "corpus": "c", "colour": "red"})
+
+
+def test_paths_are_found_and_changed_wherever_they_stand() -> None:
+    assert paths(EVALUATE) == {
+        k: Path(v) for k, v in {"models.a": "x", "models.b": "y", "corpus": "c", "skills": "s"}.items()
+    }
+    moved = with_paths(EVALUATE, lambda path: "root" / path)
+    assert paths(moved) == {name: "root" / path for name, path in paths(EVALUATE).items()}
+    assert moved.model_dump(exclude={"models", "corpus", "skills"}) == EVALUATE.model_dump(
+        exclude={"models", "corpus", "skills"}
+    )
+    assert with_paths(EVALUATE, lambda path: path) == EVALUATE
+
+
+def test_settings_survive_json() -> None:
+    assert Evaluate.model_validate_json(EVALUATE.model_dump_json()) == EVALUATE
+
+
+@pytest.mark.parametrize(
+    "change", [{"block": 1}, {"block": 0}, {"lr": 0}, {"betas": (0.9, 1.5)}, {"mixture": {"ru": 0}}]
+)
+def test_numbers_that_no_training_can_use_are_refused(change: dict[str, object]) -> None:
+    values = {"model": "m", "corpus": "c", "mixture": {"ru": 1}, "tokens": 1000}
+    assert config.Pretrain.model_validate(values).block == 1024
+    with pytest.raises(ValidationError):
+        config.Pretrain.model_validate(values | change)
