@@ -164,7 +164,7 @@ class Propagate(Settings):
 class Evaluate(Settings):
     """Models + held-out text and items → numbers."""
 
-    models: dict[str, Path]
+    models: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Path]
     """What to measure, by the name that tables show."""
     corpus: Path
     """A corpus made by `collect`; its held-out half is read."""

@@ -21,6 +21,9 @@ from lep.config import ROOMS, Settings, paths, with_paths
 from lep.errors import UsageError
 from lep.io.artifact import Plan, complete, is_finished
 
+_CHECKED = ("propagate",)
+"""Rooms whose `check(settings)` can tell before any work that their inputs do not agree."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -113,9 +116,8 @@ def check(steps: Sequence[Step]) -> list[str]:
     if problems:
         return problems
     for step in steps:
-        look = getattr(import_module(f"lep.stages.{step.room}"), "check", None)
-        if look and all(path.exists() for path in paths(step.settings).values()):
-            look(step.settings)
+        if step.room in _CHECKED:
+            import_module(f"lep.stages.{step.room}").check(step.settings)
     return problems
 
 
@@ -187,6 +189,8 @@ def _sweep(room: str, section: Mapping[str, Any]) -> Iterator[tuple[str, dict[st
     if not swept:
         yield room, dict(section)
         return
+    if not section[swept[0]]:
+        raise UsageError(f"{room}.{swept[0]}: an empty list; give at least one value")
     for value in section[swept[0]]:
         yield f"{room}/{value}", dict(section) | {swept[0]: value}
 

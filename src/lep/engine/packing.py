@@ -59,7 +59,7 @@ def pack_corpus(
     a block is cut into parts. A language's documents are read again, in another order, when they are used up.
 
     Raises:
-        DataError: the corpus lacks a language of the mixture or its text is shorter than a block.
+        DataError: the corpus lacks a language of the mixture, or has no documents of it.
     """
     total = sum(mixture.values())
     streams = {

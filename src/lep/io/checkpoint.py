@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lep.errors import CheckpointError
 from lep.io.families import FAMILIES, TableNames
-from lep.io.tensors import INDEX, Checkpoint, open_checkpoint, read_header, rewrite_shard
+from lep.io.tensors import FLOATS, INDEX, Checkpoint, open_checkpoint, read_header, rewrite_shard
 from lep.io.tokenizer_files import State
 
 TOKENIZER_FILES = (
@@ -132,14 +132,15 @@ def copy_with_tables(source: ModelFolder, target: Path, *, rows: int) -> dict[st
 
 
 def copy_model(source: ModelFolder, target: Path) -> dict[str, Tensor]:
-    """Copy a model folder whole, tokenizer too; returns all its tensors, to be overwritten in place."""
+    """Copy a model folder whole, tokenizer too; returns its float tensors, to be overwritten in place."""
     for item in source.path.iterdir():
         if item.is_file() and item.name not in LEP_FILES and item not in source.checkpoint.shards:
             shutil.copyfile(item, target / item.name)
     tensors: dict[str, Tensor] = {}
     for shard in source.checkpoint.shards:
         (target / shard.name).unlink(missing_ok=True)
-        shapes = {name: entry.shape for name, entry in source.checkpoint.entries.items() if entry.shard == shard}
+        inside = (item for item in source.checkpoint.entries.items() if item[1].shard == shard)
+        shapes = {name: entry.shape for name, entry in inside if entry.dtype in FLOATS}
         tensors |= rewrite_shard(shard, target / shard.name, replaced=shapes)
     return tensors
 

@@ -24,7 +24,7 @@ SHOWN = 2
 
 
 def run(settings: Evaluate, out: Path) -> dict[str, Any]:
-    """Measure one model after the other; `out/NAME.json` keeps each as soon as it is done, all answers in it."""
+    """Measure one model after the other; `out/models/NAME.json` keeps each as soon as it is done, all answers in it."""
     texts = {
         language: heldout_excerpt(settings.corpus, language, characters=settings.characters)
         for language in corpus_languages(settings.corpus)
@@ -38,7 +38,9 @@ def run(settings: Evaluate, out: Path) -> dict[str, Any]:
     if settings.skills:
         items = read_conversations(settings.skills, required=("skill",))
     found = {
-        name: _once(out / f"{name}.json", lambda path=path, name=name: _measure(path, name, texts, items, settings))
+        name: _once(
+            out / "models" / f"{name}.json", lambda path=path, name=name: _measure(path, name, texts, items, settings)
+        )
         for name, path in settings.models.items()
     }
     prompts = openings(texts[settings.speed_language]) if settings.speed_language else []
@@ -59,6 +61,7 @@ def run(settings: Evaluate, out: Path) -> dict[str, Any]:
 def _once(file: Path, measure: Any) -> dict[str, Any]:
     """What a file of an interrupted run already holds, else what `measure` finds, written down whole."""
     if not file.exists():
+        file.parent.mkdir(exist_ok=True)
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps(measure(), ensure_ascii=False), encoding="utf-8")
         partial.rename(file)

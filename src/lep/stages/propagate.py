@@ -61,6 +61,15 @@ def run(settings: Propagate, out: Path) -> dict[str, Any]:
     return {"method": settings.method, "special_tokens_kept": len(own.added), "tables": numbers}
 
 
+def check(settings: Propagate) -> None:
+    """What can be told before any work: the models that are there already must be siblings of one vocabulary."""
+    models = (settings.base, settings.adapted, settings.instruct)
+    if settings.base.exists() and settings.instruct.exists():
+        _check_same_vocabulary(read_tokenizer(settings.base), read_tokenizer(settings.instruct))
+    if all(path.exists() for path in models):
+        _check_siblings(*map(open_model, models))
+
+
 def with_added_tokens(state: State, instruct: TokenizerFile, *, first: int) -> State:
     """The adapted tokenizer, with the added tokens of the instruct model that it lacks, numbered from `first`."""
     items = list(state.get("added_tokens", []))
