@@ -14,10 +14,6 @@ import pytest
 from lep.errors import DataError
 from lep.io.documents import (
     Rejected,
-    corpus_documents,
-    corpus_file,
-    corpus_languages,
-    heldout_excerpt,
     read_documents,
     read_rows,
 )
@@ -90,43 +86,6 @@ def test_missing_files_and_unknown_formats_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").touch()
     with pytest.raises(DataError, match=r"a.csv: expected .jsonl"):
         list(read_documents(tmp_path / "a.csv"))
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    for language in ("ru", "en"):
-        for split in ("train", "heldout"):
-            lines = [json.dumps({"text": f"{language} {split} {i}"}) for i in range(3)]
-            (tmp_path / f"{language}.{split}.jsonl").write_text("\n".join(lines))
-    return tmp_path
-
-
-def test_a_corpus_is_read_by_language_and_half(corpus: Path) -> None:
-    assert corpus_languages(corpus) == ["en", "ru"]
-    assert list(corpus_documents(corpus, "ru", "heldout")) == ["ru heldout 0", "ru heldout 1", "ru heldout 2"]
-    assert corpus_file(corpus, "en", "train").name == "en.train.jsonl"
-
-
-def test_a_corpus_without_the_language_says_which_it_has(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no text of language 'de'; it has: en, ru"):
-        corpus_file(corpus, "de", "train")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="not a corpus"):
-        corpus_languages(tmp_path / "empty")
-
-
-def test_a_bad_document_in_a_finished_corpus_is_an_error(corpus: Path) -> None:
-    (corpus / "ru.train.jsonl").write_text("{broken")
-    with pytest.raises(DataError, match=r"ru.train.jsonl.*not JSON"):
-        list(corpus_documents(corpus, "ru", "train"))
-
-
-def test_an_excerpt_has_just_so_many_characters(corpus: Path) -> None:
-    assert heldout_excerpt(corpus, "ru", characters=17) == ["ru heldout 0", "ru he"]
-    assert len(heldout_excerpt(corpus, "ru", characters=10_000)) == 3
-    (corpus / "ru.heldout.jsonl").write_text("")
-    with pytest.raises(DataError, match="nothing of 'ru' is held out"):
-        heldout_excerpt(corpus, "ru", characters=5)
 
 
 def test_rows_are_whole_or_the_line_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from lep.config import Collect
 from lep.errors import DataError
-from lep.io.documents import corpus_documents, corpus_languages
+from lep.io.corpus import corpus_documents, corpus_languages
 from lep.stages.collect import script_share
 
 

@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 
 from lep.config import Retokenize
 from lep.errors import DataError, TokenizerError
-from lep.io.documents import corpus_documents
+from lep.io.corpus import corpus_documents
 from lep.stages import retokenize
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from lep.errors import DataError
-from lep.io.documents import corpus_file
+from lep.io.corpus import corpus_file
 
 OPEN_BLOCKS = 32
 """Blocks that are filled at the same time: the more, the less padding."""

@@ -1,19 +1,20 @@
-"""Streams of documents: in from text files, out as a corpus with a train and a held-out half."""
+"""Streams of documents from text files, and rows of instruction data."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from lep.errors import DataError
 
-Split = Literal["train", "heldout"]
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -47,46 +48,6 @@ def read_documents(file: Path, *, field: str = "text") -> Iterator[str | Rejecte
             raise DataError(f"{file}: expected .jsonl, .txt (also .gz, .xz) or .parquet")
     except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:  # ValueError: pyarrow's
         raise DataError(f"{file}: damaged, or not what its name says ({error})") from None
-
-
-def corpus_file(corpus: Path, language: str, split: Split) -> Path:
-    """Where a corpus keeps one half of one language; `DataError` names the languages that it has."""
-    file = corpus / f"{language}.{split}.jsonl"
-    if not file.exists():
-        there = sorted(path.name.removesuffix(".train.jsonl") for path in corpus.glob("*.train.jsonl"))
-        raise DataError(f"{corpus}: no text of language {language!r}; it has: {', '.join(there) or 'none'}")
-    return file
-
-
-def corpus_languages(corpus: Path) -> list[str]:
-    """Languages of a corpus, in alphabetical order; `DataError` when it is no corpus."""
-    languages = sorted(path.name.removesuffix(".heldout.jsonl") for path in corpus.glob("*.heldout.jsonl"))
-    if not languages:
-        raise DataError(f"{corpus}: not a corpus (no *.heldout.jsonl); make one with `lep collect`")
-    return languages
-
-
-def corpus_documents(corpus: Path, language: str, split: Split) -> Iterator[str]:
-    """The documents of one half of one language."""
-    file = corpus_file(corpus, language, split)
-    for document in read_documents(file):
-        if isinstance(document, Rejected):
-            raise DataError(f"{file}: a finished corpus holds a bad document ({document.reason})")
-        yield document
-
-
-def heldout_excerpt(corpus: Path, language: str, *, characters: int) -> list[str]:
-    """The first held-out documents of a language, up to about so many characters; the last one is cut."""
-    excerpt: list[str] = []
-    left = characters
-    for document in corpus_documents(corpus, language, "heldout"):
-        excerpt.append(document[:left])
-        left -= len(document)
-        if left <= 0:
-            break
-    if not excerpt:
-        raise DataError(f"{corpus}: nothing of {language!r} is held out; collect with a larger heldout_share")
-    return excerpt
 
 
 def read_rows(file: Path, *, required: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -150,8 +111,14 @@ def _jsonl(file: Path, field: str) -> Iterator[str | Rejected]:
             except ValueError:
                 yield Rejected("not JSON")
                 continue
-            text = row.get(field) if isinstance(row, dict) else None
-            yield text if isinstance(text, str) else Rejected(f"no text in {field!r}")
+            yield _text(row.get(field) if isinstance(row, dict) else None, field)
+
+
+def _text(value: object, field: str) -> str | Rejected:
+    """A document; JSON can escape half a surrogate pair, which is no character."""
+    if not isinstance(value, str):
+        return Rejected(f"no text in {field!r}")
+    return Rejected("invalid UTF-8") if _LONE_SURROGATE.search(value) else value
 
 
 def _paragraphs(file: Path) -> Iterator[str | Rejected]:
@@ -182,4 +149,4 @@ def _parquet(file: Path, field: str) -> Iterator[str | Rejected]:
         raise DataError(f"{file}: no column {field!r}; it has: {', '.join(table.schema_arrow.names)}")
     for batch in table.iter_batches(columns=[field]):
         for text in batch.column(0).to_pylist():
-            yield text if isinstance(text, str) else Rejected(f"no text in {field!r}")
+            yield _text(text, field)

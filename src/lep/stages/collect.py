@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import unicodedata
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import Any
 
 from lep.config import Collect, Source
 from lep.errors import DataError
+from lep.io.corpus import document_digest, is_heldout
 from lep.io.documents import Rejected, read_documents
 from lep.progress import progress
 
@@ -41,12 +41,12 @@ def _collect(source: Source, settings: Collect, *, language: str, out: Path) -> 
             counts["documents_read"] += 1
             advance(size)
             text = document if isinstance(document, Rejected) else _clean(document)
-            digest = b"" if isinstance(text, Rejected) else hashlib.sha256(text.encode()).digest()
+            digest = b"" if isinstance(text, Rejected) else document_digest(text)
             if reason := _reason(text, source, settings) or ("duplicate" if digest in seen else ""):
                 dropped[reason] += 1
                 continue
             seen.add(digest)
-            half = "heldout" if _is_heldout(digest, settings) else "train"
+            half = "heldout" if is_heldout(digest, share=settings.heldout_share, seed=settings.seed) else "train"
             halves[half].write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
             counts[f"documents_{half}"] += 1
             counts[f"characters_{half}"] += len(str(text))
@@ -72,10 +72,8 @@ def _size(source: Source) -> int:
     return sum(file.stat().st_size for file in source.files if file.exists())
 
 
-def _clean(text: str) -> str | Rejected:
+def _clean(text: str) -> str:
     """The text without control characters (tab and line break stay) and outer space; nothing else is changed."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return Rejected("invalid UTF-8")
     kept = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
     return kept.strip()
 
@@ -96,8 +94,3 @@ def script_share(text: str, script: str) -> float:
     letters = Counter(character for character in text if character.isalpha())
     of_script = sum(n for c, n in letters.items() if unicodedata.name(c, "").startswith(script.upper()))
     return of_script / letters.total() if letters else 0.0
-
-
-def _is_heldout(digest: bytes, settings: Collect) -> bool:
-    salted = hashlib.sha256(digest + str(settings.seed).encode()).digest()
-    return int.from_bytes(salted[:8], "big") < settings.heldout_share * 2**64

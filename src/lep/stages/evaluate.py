@@ -16,7 +16,8 @@ from lep.engine.models import document_prefix, load_model, load_tokenizer
 from lep.errors import DataError
 from lep.evaluation.generation import answer_items, expected, score
 from lep.evaluation.speed import measure_speed, openings
-from lep.io.documents import corpus_languages, heldout_excerpt, read_conversations
+from lep.io.corpus import corpus_languages, heldout_excerpt
+from lep.io.documents import read_conversations
 from lep.progress import note, progress
 
 SHOWN = 2

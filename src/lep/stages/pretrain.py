@@ -21,7 +21,7 @@ from lep.engine.pretraining import Measure, train_tables
 from lep.engine.tables import TrainableTables
 from lep.errors import DataError, UsageError
 from lep.io.checkpoint import COMPOSED_ROWS, copy_tokenizer, copy_with_tables, open_model
-from lep.io.documents import corpus_languages, heldout_excerpt
+from lep.io.corpus import corpus_languages, heldout_excerpt
 
 
 def run(settings: Pretrain, out: Path) -> dict[str, Any]:

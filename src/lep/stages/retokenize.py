@@ -11,7 +11,7 @@ from lep.core.metrics import symbols_per_token
 from lep.engine.extension import Extension, extend
 from lep.errors import TokenizerError
 from lep.io.checkpoint import copy_tokenizer
-from lep.io.documents import corpus_documents, corpus_languages, heldout_excerpt
+from lep.io.corpus import corpus_documents, corpus_languages, heldout_excerpt
 from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
 
 PROBE = 200_000
