@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from lep.cli import main
+from lep.comparison import compare
 from lep.config import ROOMS
 from lep.io.artifact import read_manifest
 
@@ -221,3 +223,37 @@ def test_inspect_says_what_is_wrong_and_exits_with_1(tokenizers, make_model, tmp
         assert main(["inspect", str(folder)]) == 1
         out = capsys.readouterr().out
         assert all(f"wrong: {word}" in out or word in out for word in words), out
+
+
+def test_compare_shows_two_tokenizers_on_texts(recipe: Path, tokenizers, tmp_path: Path, capsys) -> None:
+    names = [str(tokenizers[name]) for name in ("byte_level", "russian_byte_level")]
+    assert main(["compare", *names, str(tmp_path / "ru.jsonl")]) == 0
+    lines = [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
+    assert lines[:2] == [f"A: {names[0]}", f"B: {names[1]}"]
+    table = {line.split("│")[0].strip(): [cell.strip() for cell in line.split("│")[1:]] for line in lines}
+    russian = json.loads((tokenizers["russian_byte_level"] / "tokenizer.json").read_text())
+    count = len(russian["model"]["vocab"])
+    assert table["tokens"] == ["500", f"{count}", f"{count / 500:.2f}"] and table["special tokens"] == ["3", "3", "–"]
+    assert int(table["Cyrillic"][0]) < int(table["Cyrillic"][1])
+    a, b, ratio = map(float, table["bytes per token"])
+    assert ratio > 1 and ratio == pytest.approx(b / a, abs=0.01)
+    assert lines[-1].startswith("ru: ") and lines[-1].endswith(", held out")
+    assert main(["compare", *names]) == 0
+    assert "bytes per token" not in capsys.readouterr().out
+
+
+def test_compare_as_json_is_the_comparison(recipe: Path, tokenizers, tmp_path: Path, capsys) -> None:
+    a, b, texts = tokenizers["byte_level"], tokenizers["metaspace"], tmp_path / "ru.jsonl"
+    assert main(["compare", str(a), str(b), str(texts), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == asdict(compare(a, b, texts=texts))
+
+
+def test_compare_what_is_not_there(tokenizers, tmp_path: Path, capsys) -> None:
+    there = str(tokenizers["byte_level"])
+    assert main(["compare", there, str(tmp_path / "gone")]) == 1
+    one_message(capsys, "gone: neither tokenizer.json nor tokenizer.model is there")
+    assert main(["compare", there, there, str(tmp_path / "gone")]) == 1
+    one_message(capsys, "gone: no such file or folder")
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", there])
+    assert stopped.value.code == 2

@@ -1,4 +1,4 @@
-"""The command: `lep VERB [recipe.yaml] [key=value …]`. The only place that prints."""
+"""The command: `lep VERB [recipe.yaml] [key=value …]`. With `lep.terminal`, the only place that prints."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from lep.config import ROOMS
 from lep.errors import LepError, UsageError
+from lep.terminal import Bar, Lines
 
 _FLAGS = {
     "--from": "begin with this room",
@@ -70,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
         verbs, "inspect", _inspect, "what a model, tokenizer or artifact folder is, and whether it is healthy"
     )
     inspect.add_argument("folder", type=Path)
+    compare = _verb(verbs, "compare", _compare, "two tokenizers side by side: vocabularies, and how they write texts")
+    compare.add_argument("a", type=Path, metavar="A", help="a tokenizer: a folder or a file")
+    compare.add_argument("b", type=Path, metavar="B", help="another one")
+    compare.add_argument("texts", type=Path, nargs="?", help="a corpus, a file of documents, or a folder of such files")
+    compare.add_argument("--json", action="store_true", help="the numbers as one JSON object")
     return parser
 
 
@@ -109,7 +115,7 @@ def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -
     if options.dry_run:
         return _plan(steps, console)
     _silence_libraries()
-    listen(_Terminal(console) if console.is_terminal else _Lines(console))
+    listen(Bar(console) if console.is_terminal else Lines(console))
 
     def started(step: pipeline.Step) -> None:
         console.print(f"[bold]{step.address}[/bold] → {step.out}")
@@ -196,6 +202,36 @@ def _inspect(options: argparse.Namespace, console: Console) -> int:
     return 1 if found.problems else 0
 
 
+def _compare(options: argparse.Namespace, console: Console) -> int:
+    from lep.comparison import compare, rows
+
+    found = compare(options.a, options.b, texts=options.texts)
+    if options.json:
+        console.print_json(data=asdict(found))
+        return 0
+    console.print(f"A: {found.a.path}\nB: {found.b.path}", markup=False, soft_wrap=True)
+    table = Table("")
+    for heading in ("A", "B", "B over A"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    group = ""
+    for row in rows(found):
+        if row.group != group:
+            group = row.group
+            table.add_section()
+            table.add_row(Text(group, style="bold"))
+        table.add_row(f"  {row.measure}", *map(_number, (row.a, row.b, row.ratio)))
+    console.print(table)
+    for language, sample in found.texts.items():
+        console.print(f"{language}: {sample}", style="dim", markup=False, soft_wrap=True)
+    return 0
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
 def _silence_libraries() -> None:
     """Their bars and chatter; ours stand in their place. Errors still come through."""
     import warnings
@@ -207,60 +243,6 @@ def _silence_libraries() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
-
-
-class _Terminal:
-    """A bar with rate and time left."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.bar: Progress | None = None
-        self.task = TaskID(0)
-
-    def begin(self, label: str, total: float, unit: str, done: float) -> None:
-        what = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
-        rate = (TextColumn("{task.fields[unit]}"), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-        self.bar = Progress(*what, *rate, console=self.console, transient=True)
-        self.task = self.bar.add_task(label, total=round(total), completed=round(done), unit=unit, rate="")
-        self.bar.start()
-
-    def advance(self, amount: float) -> None:
-        if self.bar:
-            self.bar.advance(self.task, amount)
-            speed = self.bar.tasks[0].speed
-            self.bar.update(self.task, rate=f"{speed:,.0f}/s" if speed else "")
-
-    def note(self, text: str) -> None:
-        self.console.print(f"  {text}", style="dim", markup=False)
-
-    def end(self) -> None:
-        if self.bar:
-            self.bar.stop()
-        self.bar = None
-
-
-class _Lines:
-    """Plain lines, for logs: one for each tenth of the work."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.label, self.unit, self.total, self.done, self.told = "", "", 1.0, 0.0, 0
-
-    def begin(self, label: str, total: float, unit: str, done: float) -> None:
-        self.label, self.unit, self.total, self.done = label, unit, max(total, 1), done
-        self.told = int(10 * self.done / self.total)
-
-    def advance(self, amount: float) -> None:
-        self.done += amount
-        if (tenth := int(10 * self.done / self.total)) > self.told:
-            self.told = tenth
-            self.note(f"{self.label}: {min(self.done, self.total):,.0f} of {self.total:,.0f} {self.unit}")
-
-    def note(self, text: str) -> None:
-        self.console.print(f"  {text}", markup=False, soft_wrap=True)
-
-    def end(self) -> None:
-        return
 
 
 if __name__ == "__main__":
