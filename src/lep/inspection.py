@@ -48,8 +48,9 @@ def _artifact(folder: Path, found: Inspection) -> None:
     manifest = read_manifest(folder)
     found.facts["artifact"] = f"{manifest.room}, finished {manifest.finished}, {manifest.seconds:.0f} s"
     found.facts["fingerprint"] = manifest.fingerprint
-    for name, value in manifest.numbers.get("proofs", {}).items():
-        found.facts[f"proof: {name.replace('_', ' ')}"] = str(value)
+    for proof in manifest.numbers.get("proofs", []):
+        name, held, of = proof["name"].replace("_", " "), proof["held"], proof["of"]
+        found.facts[f"proof: {name}"] = f"{held:,} of {of:,}" + ("" if proof["promised"] else " (not promised)")
 
 
 def _tokenizer(folder: Path, found: Inspection) -> None:

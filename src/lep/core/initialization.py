@@ -38,7 +38,8 @@ def initialize(
     Args:
         old: the old table, any float dtype, possibly memory-mapped.
         vocabulary_map: T.
-        out: receives the new table; its dtype is the result's.
+        out: receives the new table; its dtype is the result's. Rows past the vocabulary, which no token has, become
+            the mean of all others.
 
     Raises:
         ValueError: `old` or `out` does not fit the map, or some new token has no pieces.
@@ -49,6 +50,7 @@ def initialize(
     if missing := vocabulary_map.missing.tolist():
         raise ValueError(f"{len(missing)} new tokens have no pieces in the old vocabulary; the first: {missing[:5]}")
     precision = torch.promote_types(old.dtype, torch.float32)
+    total = torch.zeros(old.shape[1], dtype=torch.float64)
     norms = torch.empty(vocabulary_map.new_size, dtype=torch.float64)
     for start in range(0, vocabulary_map.new_size, BLOCK):
         rows = slice(start, min(start + BLOCK, vocabulary_map.new_size))
@@ -57,6 +59,8 @@ def initialize(
         copied = vocabulary_map.shared[rows].nonzero().flatten()
         out[rows][copied] = old[vocabulary_map.pieces[vocabulary_map.offsets[:-1][rows][copied]]].to(out.dtype)
         norms[rows] = block.double().norm(dim=1)
+        total += block.sum(dim=0, dtype=torch.float64)
+    out[vocabulary_map.new_size :] = (total / vocabulary_map.new_size).to(out.dtype)
     shared, lengths = vocabulary_map.shared, vocabulary_map.lengths.double()
     return Initialization(
         copied=int(shared.sum()),

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lep.errors import CheckpointError
 from lep.io.families import FAMILIES, TableNames
+from lep.io.sentencepiece_files import SENTENCEPIECE, State, special_names
 from lep.io.tensors import FLOATS, INDEX, Checkpoint, open_checkpoint, read_header, rewrite_shard
-from lep.io.tokenizer_files import State
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -28,6 +28,9 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 """Files of a model folder that describe its tokenizer."""
+
+SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+"""How transformers calls special tokens."""
 
 COMPOSED_ROWS = "composed_rows.json"
 """In an initialized model's folder: ids of the rows that are means of pieces, for `pretrain lr_old_rows=`."""
@@ -158,6 +161,20 @@ def copy_tokenizer(source: Path, target: Path, *, state: State | None = None) ->
             settings.pop(key, None)
         # The one class that loads a tokenizer.json as it is, in transformers 4 and 5.
         write_json(target / "tokenizer_config.json", settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def name_special_tokens(source: Path, target: Path) -> None:
+    """Complete tokenizer_config.json and special_tokens_map.json of `target`.
+
+    A bare SentencePiece file names its begin, end and unknown tokens itself; a tokenizer_config.json goes before it.
+    """
+    model = source / SENTENCEPIECE
+    names = special_names(model) if model.exists() else {}
+    settings = names | read_json(target / "tokenizer_config.json")
+    write_json(target / "tokenizer_config.json", settings)
+    if not (target / "special_tokens_map.json").exists():
+        special = {key: token for key, token in settings.items() if key in SPECIAL_NAMES and token}
+        write_json(target / "special_tokens_map.json", special)
 
 
 def _link(source: Path, target: Path) -> None:

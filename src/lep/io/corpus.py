@@ -36,6 +36,11 @@ def corpus_file(corpus: Path, language: str, split: Split) -> Path:
     return file
 
 
+def corpus_bytes(corpus: Path, language: str) -> int:
+    """How much there is to read of a language, as far as the size of its file tells."""
+    return _file(corpus, language, "train").stat().st_size
+
+
 def corpus_documents(
     corpus: Path, language: str, split: Split, *, skipped: Counter[str] | None = None
 ) -> Iterator[str]:

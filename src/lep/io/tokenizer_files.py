@@ -19,11 +19,9 @@ from tokenizers import Tokenizer
 from lep.core.token_bytes import BYTES_OF, SPACE, Scheme, byte_level_string, is_byte_piece, utf8_runs
 from lep.core.vocabulary import Kind, Vocabulary, VocabularyMap, vocabulary_map
 from lep.errors import TokenizerError
+from lep.io.sentencepiece_files import SENTENCEPIECE, State, is_tiktoken, read_sentencepiece
 
-State = dict[str, Any]
-"""A parsed tokenizer.json."""
-
-JSON, SENTENCEPIECE = "tokenizer.json", "tokenizer.model"
+JSON = "tokenizer.json"
 
 _DISGUISED = re.compile(f"({SPACE}|<0x[0-9A-Fa-f]{{2}}>)".encode())
 
@@ -41,11 +39,12 @@ class TokenizerFile:
         """Every id as bytes and sort; ids run from 0 to the highest one used."""
         stored = dict(_entries(self.state["model"]))
         added = {item["id"]: item["content"] for item in self.state.get("added_tokens", [])}
-        special = _special_strings(self.state["model"])
         size = 1 + max([*stored, *added], default=-1)
         tokens, kinds = [b""] * size, [Kind.HOLE] * size
         for id_, text in stored.items():
-            literal = text in special
+            if id_ in added:
+                continue
+            literal = text == self.unknown
             tokens[id_] = text.encode() if literal else self._bytes(text)
             byte = self.scheme == "sentencepiece" and is_byte_piece(text)
             kinds[id_] = Kind.SPECIAL if literal else Kind.BYTE if byte else Kind.NORMAL
@@ -57,6 +56,23 @@ class TokenizerFile:
     def added(self) -> dict[str, int]:
         """Added and special tokens: text → id."""
         return {item["content"]: item["id"] for item in self.state.get("added_tokens", [])}
+
+    @property
+    def unknown(self) -> str | None:
+        """The token for what the vocabulary cannot spell, where it has one."""
+        model = self.state["model"]
+        return model.get("unk_token") if model.get("unk_id") is None else model["vocab"][model["unk_id"]][0]
+
+    @cached_property
+    def stored_pieces(self) -> set[str]:
+        """The strings under which the model stores its tokens."""
+        return {text for _, text in _entries(self.state["model"])}
+
+    @property
+    def merges(self) -> list[tuple[str, str]]:
+        """The merges of a BPE model, first to last, however the file writes them."""
+        merges = self.state["model"].get("merges", [])
+        return [tuple(merge.split(" ", 1) if isinstance(merge, str) else merge) for merge in merges]  # type: ignore
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -78,6 +94,26 @@ class TokenizerFile:
             ]
             bare["model"] = self.state["model"] | {"vocab": vocab}
         return Tokenizer.from_str(json.dumps(_without_prefix_space(bare)))
+
+    def stored(self, token: bytes) -> str | None:
+        """How this vocabulary would store these bytes as one token; none when it could not."""
+        if self.scheme == "byte_level":
+            return byte_level_string(token)
+        try:
+            text = token.decode()
+        except UnicodeDecodeError:
+            return None
+        return None if _DISGUISED.search(token) else text.replace(" ", SPACE)
+
+    def is_word(self, token: bytes) -> bool:
+        """Whether these bytes can be one token in a text: no boundary that this tokenizer never merges across."""
+        if self.scheme == "sentencepiece":
+            return b" " not in token.lstrip(b" ")
+        try:
+            text = token.decode()
+        except UnicodeDecodeError:  # a part of a word, and no text to split
+            return True
+        return len(self._bare.pre_tokenizer.pre_tokenize_str(text)) == 1
 
     def segment(self, token: bytes) -> Sequence[int]:
         """Ids of the tokens that spell these bytes as this tokenizer would; none when it cannot spell them."""
@@ -127,10 +163,10 @@ def read_tokenizer(path: Path) -> TokenizerFile:
         raise TokenizerError(f"{path}: neither {JSON} nor {SENTENCEPIECE} is there")
     if file.suffix == ".json":
         state = _read_json(file)
-    elif _is_tiktoken(file):
+    elif is_tiktoken(file):
         state = _read_tiktoken(file)
     else:
-        state = _read_sentencepiece(file)
+        state = read_sentencepiece(file)
     return TokenizerFile(path=file, state=state, scheme=_scheme(file, state))
 
 
@@ -151,51 +187,10 @@ def _read_json(file: Path) -> State:
     return state
 
 
-def _is_tiktoken(file: Path) -> bool:
-    """A tiktoken file is lines of `base64 rank`; a SentencePiece file is a binary message."""
-    with file.open("rb") as stream:
-        first = stream.readline(4096).split()
-    return len(first) == 2 and first[1].isdigit()
-
-
 def _read_tiktoken(file: Path) -> State:
     from transformers.convert_slow_tokenizer import TikTokenConverter
 
     return json.loads(TikTokenConverter(vocab_file=str(file)).converted().to_str())
-
-
-def _read_sentencepiece(file: Path) -> State:
-    """The model of a SentencePiece file as a tokenizer.json.
-
-    Merges are ordered by the score of what they make, as SentencePiece orders them, never by id.
-    """
-    from sentencepiece import sentencepiece_model_pb2 as proto
-
-    message = proto.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        message.ParseFromString(file.read_bytes())
-    except Exception as error:  # protobuf raises a class of its own that moves between versions
-        raise TokenizerError(f"{file}: neither a SentencePiece model nor a tiktoken file ({error})") from None
-    pieces = [(piece.piece, piece.score) for piece in message.pieces]
-    control = (message.SentencePiece.UNKNOWN, message.SentencePiece.CONTROL, message.SentencePiece.USER_DEFINED)
-    added = [{"id": i, "content": p.piece} for i, p in enumerate(message.pieces) if p.type in control]
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    fallback, unknown = message.trainer_spec.byte_fallback, message.trainer_spec.unk_id
-    if message.trainer_spec.model_type == message.trainer_spec.UNIGRAM:
-        model: State = {"type": "Unigram", "unk_id": unknown, "vocab": pieces, "byte_fallback": fallback}
-    else:
-        normal = {p.piece: p.score for p in message.pieces if p.type == message.SentencePiece.NORMAL}
-        model = {"type": "BPE", "unk_token": pieces[unknown][0], "fuse_unk": True, "byte_fallback": fallback}
-        model |= {"vocab": {text: i for i, (text, _) in enumerate(pieces)}, "merges": merges_by_score(normal)}
-    decoder = {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "}]}
-    return {"added_tokens": [token | flags for token in added], "model": model, "decoder": decoder}
-
-
-def merges_by_score(scores: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Every way to make a piece from two pieces, best-scored piece first."""
-    ranked = sorted((text for text in scores if len(text) > 1), key=lambda text: -scores[text])
-    splits = ((text[:at], text[at:]) for text in ranked for at in range(1, len(text)))
-    return [(left, right) for left, right in splits if left in scores and right in scores]
 
 
 def _scheme(file: Path, state: State) -> Scheme:
@@ -220,13 +215,6 @@ def _spellable_runs(token: bytes) -> Iterator[tuple[bytes, bool]]:
     """UTF-8 runs; a literal `▁` or `<0xNN>`, which would be read as a space or a byte, is spelt byte by byte."""
     for i, part in enumerate(_DISGUISED.split(token)):
         yield from ((bytes([byte]), False) for byte in part) if i % 2 else utf8_runs(part)
-
-
-def _special_strings(model: State) -> set[str]:
-    unknown = model.get("unk_token")
-    if model.get("unk_id") is not None:
-        unknown = model["vocab"][model["unk_id"]][0]
-    return {unknown} if unknown else set()
 
 
 def _without_prefix_space(part: Any) -> Any:

@@ -41,14 +41,13 @@ class BeforeAfter:
 
 
 @dataclass(frozen=True)
-class Proofs:
-    """What was checked about an extended vocabulary, on how much text."""
+class Proof:
+    """How many of how many tokens or texts keep a promise, and whether this kind of vocabulary gives it."""
 
-    unreachable_new_tokens: int
-    old_ids_unchanged: bool
-    texts_probed: int
-    base_ids_recovered: int
-    round_trips: int
+    name: str
+    held: int
+    of: int
+    promised: bool
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,11 @@ class Retokenized:
 
     kind: str
     old_tokens: int
+    kept_tokens: int
     new_tokens: int
     vocabulary_size: int
     symbols_per_token: Mapping[str, BeforeAfter]
-    proofs: Proofs | None = None
+    proofs: tuple[Proof, ...] = ()
     examples: tuple[Segmented, ...] = ()
 
 

@@ -51,7 +51,7 @@ def _collected(numbers: Sequence[Collected], _: Facts) -> str:
 
 def _retokenized(numbers: Sequence[Retokenized], facts: Facts) -> str:
     one = numbers[0]
-    text = f"{rounding.count(one.new_tokens)} tokens added to {rounding.count(one.old_tokens)}"
+    text = f"{rounding.count(one.kept_tokens)} tokens of the base kept, {rounding.count(one.new_tokens)} new"
     change = one.symbols_per_token.get(facts.language)
     if change is None:
         return f"{text}."

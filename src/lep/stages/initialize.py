@@ -27,7 +27,8 @@ def run(settings: Initialize, out: Path) -> dict[str, Any]:
             "tokens must be the base's own, and ids must have no holes"
         )
     tables = base.tables()
-    made = copy_with_tables(base, out, rows=mapped.new_size)
+    padding = -mapped.new_size % settings.pad_to_multiple
+    made = copy_with_tables(base, out, rows=mapped.new_size + padding)
     diagnostics = {name: initialize(tables[name], mapped, out=made[name]) for name in made}
     copy_tokenizer(settings.tokenizer, out)
     composed = (~mapped.shared).nonzero().flatten().tolist()
@@ -35,6 +36,7 @@ def run(settings: Initialize, out: Path) -> dict[str, Any]:
     return {
         "copied": int(mapped.shared.sum()),
         "composed": len(composed),
+        "padding": padding,
         "mean_pieces": diagnostics["embed"].mean_pieces,
         "tables": {name: asdict(found) for name, found in diagnostics.items()},
     }

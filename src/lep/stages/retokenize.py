@@ -1,80 +1,163 @@
-"""Base tokenizer + corpus → tokenizer for the language, with proofs that it is exact."""
+"""Base tokenizer + text → tokenizer for the language, with proofs that it is exact."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lep.config import Retokenize
 from lep.core.metrics import symbols_per_token
-from lep.engine.extension import Extension, extend
-from lep.errors import TokenizerError
-from lep.io.checkpoint import copy_tokenizer
-from lep.io.corpus import corpus_documents, corpus_languages, heldout_excerpt
+from lep.core.vocabulary import Kind
+from lep.engine.proofs import Proof, prove, same_in_sentencepiece
+from lep.engine.vocabularies import (
+    Draft,
+    Wanted,
+    bpe_draft,
+    extended_draft,
+    optimized_draft,
+    pieces_draft,
+    unigram_draft,
+)
+from lep.engine.words import count_words
+from lep.errors import DataError, TokenizerError
+from lep.io.checkpoint import copy_tokenizer, name_special_tokens
+from lep.io.corpus import corpus_languages, heldout_excerpt
+from lep.io.sentencepiece_files import SENTENCEPIECE, write_sentencepiece
 from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
+from lep.progress import note
 
 PROBE = 200_000
 """Held-out characters a language on which a tokenizer is proved."""
 
+MOST = 300_000
+"""Tokens that are learnt before a target of symbols per token decides how many of them are taken."""
+
+Texts = Mapping[str, Sequence[str]]
+
 
 def run(settings: Retokenize, out: Path) -> dict[str, Any]:
-    """Write a folder with the base's tokenizer files and the extended tokenizer.json."""
+    """Write a folder with the base's tokenizer files and the new tokenizer.json (and tokenizer.model)."""
     base = read_tokenizer(settings.base)
-    documents = corpus_documents(settings.corpus, settings.language, "train")
-    extension = extend(base, documents, new_tokens=settings.new_tokens)
+    texts = _heldout(settings)
+    skipped: Counter[str] = Counter()
+    draft = _draft(base, settings, skipped)
+    built = draft.build(_count(settings, draft, texts))
     folder = settings.base if settings.base.is_dir() else settings.base.parent
-    copy_tokenizer(folder, out, state=extension.state)
+    copy_tokenizer(folder, out, state=built.tokenizer.state)
+    name_special_tokens(folder, out)
     new = read_tokenizer(out)
-    probes = {
-        language: heldout_excerpt(settings.corpus, language, characters=PROBE)
-        for language in corpus_languages(settings.corpus)
+    probes = [text for found in texts.values() for text in found]
+    proofs = prove(base, new, kind=settings.kind, expansions=built.expansions, texts=probes)
+    proofs += _sentencepiece(base, new, probes)
+    if broken := [f"{p.name}: {p.held:,} of {p.of:,}" for p in proofs if p.broken]:
+        raise TokenizerError(f"{base.path}: the {settings.kind} tokenizer breaks a promise: {'; '.join(broken)}")
+    return _numbers(settings, base, new, texts) | {
+        "proofs": [asdict(proof) for proof in proofs],
+        "documents_skipped": dict(skipped),
+        **draft.facts,
     }
-    proofs = prove(base, new, extension, texts=[text for texts in probes.values() for text in texts])
+
+
+def _heldout(settings: Retokenize) -> Texts:
+    """Held-out text of every language; of one that teaches nothing, only where there is some."""
+    texts: dict[str, Sequence[str]] = {}
+    for language in dict.fromkeys([*(settings.mixture or ()), *corpus_languages(settings.corpus)]):
+        try:
+            texts[language] = heldout_excerpt(settings.corpus, language, characters=PROBE)
+        except DataError:
+            if not settings.mixture or language in settings.mixture:
+                raise
+    return texts
+
+
+def _draft(base: TokenizerFile, settings: Retokenize, skipped: Counter[str]) -> Draft:
+    if settings.pieces:
+        return pieces_draft(base, read_tokenizer(settings.pieces))
+    words = count_words(base, settings.corpus, mixture=settings.mixture, skipped=skipped)
+    note(f"learning a vocabulary: {settings.kind}")
+    wanted = _wanted(settings)
+    if settings.kind == "extended":
+        return extended_draft(base, words, wanted)
+    if settings.kind == "optimized":
+        return optimized_draft(base, words, wanted, keep=settings.kept_tokens or len(base.vocabulary) // 2)
+    return (bpe_draft if settings.kind == "bpe" else unigram_draft)(base, words, wanted)
+
+
+def _wanted(settings: Retokenize) -> Wanted:
+    def wanted(fixed: int) -> int:
+        if settings.vocabulary_size is None:
+            return settings.new_tokens or MOST
+        if settings.vocabulary_size <= fixed:
+            raise DataError(
+                f"vocabulary_size {settings.vocabulary_size} leaves nothing to learn: there are {fixed} tokens anyway"
+            )
+        return settings.vocabulary_size - fixed
+
+    return wanted
+
+
+def _count(settings: Retokenize, draft: Draft, texts: Texts) -> int:
+    """How many of the learnt tokens are taken."""
+    if settings.symbols_per_token:
+        return _smallest(settings, draft, texts)
+    if settings.pieces and not (settings.vocabulary_size or settings.new_tokens):
+        return draft.available
+    wanted = _wanted(settings)(draft.fixed)
+    if draft.available < wanted:
+        raise DataError(
+            f"the text yields {draft.available} new tokens of the {wanted} asked for; give more text or ask for fewer"
+        )
+    return wanted
+
+
+def _smallest(settings: Retokenize, draft: Draft, texts: Texts) -> int:
+    """The fewest learnt tokens that reach `settings.symbols_per_token` on the mixture's held-out text."""
+    shares = settings.mixture or dict.fromkeys(texts, 1.0)
+
+    def reached(count: int) -> float:
+        tokenizer = draft.build(count).tokenizer
+        tokens = sum(share / _symbols_per_token(tokenizer, texts[language]) for language, share in shares.items())
+        return sum(shares.values()) / tokens
+
+    target = settings.symbols_per_token or 0.0
+    if (most := reached(draft.available)) < target:
+        raise DataError(
+            f"{draft.available} new tokens, all that the text yields, reach {most:.2f} symbols per token, not "
+            f"{target}; give more text or a lower target"
+        )
+    return bisect_left(range(draft.available), target, key=reached)
+
+
+def _sentencepiece(base: TokenizerFile, new: TokenizerFile, probes: Sequence[str]) -> list[Proof]:
+    """Write the SentencePiece file of a SentencePiece base that has one, and prove that it says the same."""
+    source = base.path.parent / SENTENCEPIECE
+    if new.scheme != "sentencepiece" or not source.exists() or Kind.HOLE in new.vocabulary.kinds:
+        return []
+    file = new.path.parent / SENTENCEPIECE
+    write_sentencepiece(source, file, state=new.state)
+    return [same_in_sentencepiece(base, new, file, probes)]
+
+
+def _numbers(settings: Retokenize, base: TokenizerFile, new: TokenizerFile, texts: Texts) -> dict[str, Any]:
+    old = set(zip(base.vocabulary.tokens, base.vocabulary.kinds, strict=True))
+    kept = sum(entry in old for entry in zip(new.vocabulary.tokens, new.vocabulary.kinds, strict=True))
+    language = next(iter(settings.mixture or texts))
     return {
         "kind": settings.kind,
         "old_tokens": len(base.vocabulary),
-        "new_tokens": settings.new_tokens,
+        "kept_tokens": kept,
+        "new_tokens": len(new.vocabulary) - kept,
         "vocabulary_size": len(new.vocabulary),
-        "merges_dropped": extension.dropped,
         "symbols_per_token": {
-            language: {"before": _symbols_per_token(base, texts), "after": _symbols_per_token(new, texts)}
-            for language, texts in probes.items()
+            name: {"before": _symbols_per_token(base, found), "after": _symbols_per_token(new, found)}
+            for name, found in texts.items()
         },
-        "proofs": proofs,
-        "examples": [_example(base, new, text) for text in probes[settings.language][:3]],
+        "examples": [_example(base, new, text) for text in texts[language][:3]],
     }
-
-
-def prove(base: TokenizerFile, new: TokenizerFile, extension: Extension, *, texts: Sequence[str]) -> dict[str, Any]:
-    """What an extension promises, checked.
-
-    Raises:
-        TokenizerError: a promise does not hold.
-    """
-    old_encodings = base.tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    new_encodings = new.tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    expanded = [
-        [old for id_ in encoding.ids for old in extension.expansions.get(id_, (id_,))] for encoding in new_encodings
-    ]
-    decodes = base.tokenizer.decode_batch([e.ids for e in old_encodings], skip_special_tokens=False)
-    redecodes = new.tokenizer.decode_batch([e.ids for e in new_encodings], skip_special_tokens=False)
-    old_size = len(base.vocabulary)
-    proofs = {
-        "old_ids_unchanged": list(new.vocabulary.tokens[:old_size]) == list(base.vocabulary.tokens)
-        and list(new.vocabulary.kinds[:old_size]) == list(base.vocabulary.kinds),
-        "unreachable_new_tokens": sum(list(new.segment(new.vocabulary.tokens[t])) != [t] for t in extension.expansions),
-        "texts_probed": len(texts),
-        "base_ids_recovered": sum(a.ids == b for a, b in zip(old_encodings, expanded, strict=True)),
-        "round_trips": sum(a == b for a, b in zip(decodes, redecodes, strict=True)),
-    }
-    whole = {"old_ids_unchanged": True, "unreachable_new_tokens": 0}
-    whole |= {"base_ids_recovered": len(texts), "round_trips": len(texts)}
-    if failed := [
-        f"{name} = {proofs[name]}, expected {value}" for name, value in whole.items() if proofs[name] != value
-    ]:
-        raise TokenizerError(f"{base.path}: the extended tokenizer breaks a promise: {'; '.join(failed)}")
-    return proofs
 
 
 def _symbols_per_token(tokenizer: TokenizerFile, texts: Sequence[str]) -> float:
