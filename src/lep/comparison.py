@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 
 from lep.core.metrics import symbols_per_token
-from lep.core.token_bytes import SPACE
 from lep.core.vocabulary import Kind, Vocabulary
 from lep.errors import DataError
 from lep.io.corpus import Split, corpus_documents, corpus_languages
@@ -209,12 +208,9 @@ def _beginning(documents: Iterable[str]) -> Iterator[str]:
 
 
 def _read_tokenizer(path: Path) -> TokenizerFile:
-    """A tokenizer that neither cuts nor pads, and, read from a SentencePiece file, knows that `▁` is the space."""
+    """A tokenizer that neither cuts nor pads."""
     read = read_tokenizer(path)
-    state = read.state | {"truncation": None, "padding": None}
-    if read.scheme == "sentencepiece" and not (state.get("normalizer") or state.get("pre_tokenizer")):
-        state["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
-    return replace(read, state=state)
+    return replace(read, state=read.state | {"truncation": None, "padding": None})
 
 
 def _keys(vocabulary: Vocabulary) -> list[tuple[bytes, bool]]:

@@ -92,7 +92,8 @@ def learn_pieces(
     alphabet = letters(len(characters))
     back = dict(zip(alphabet, characters, strict=True))
     to = {ord(unit): letter for unit, letter in zip(characters, alphabet, strict=True)}
-    learnt = learn_unigram(_runs(_texts(base, words), to), size=size)
+    runs = list(_runs(_texts(base, words), to))
+    learnt = learn_unigram(runs, size=size)
     texts = (("".join(map(back.__getitem__, piece)), score) for piece, score in learnt)
     if base.scheme == "sentencepiece":
         return dict(texts)
