@@ -39,7 +39,7 @@ def recipe(texts, tokenizers, tmp_path: Path) -> Path:
         "retokenize": {
             "base": str(tokenizers["byte_level"]),
             "corpus": "collect",
-            "language": "ru",
+            "mixture": {"ru": 1},
             "new_tokens": 30,
         },
     }
@@ -86,7 +86,7 @@ def test_a_dry_run_says_and_does_nothing(recipe: Path, tmp_path: Path, capsys) -
 def test_a_room_from_the_recipe_and_from_words_is_the_same_artifact(recipe: Path, tmp_path: Path, tokenizers) -> None:
     assert main(["collect", str(recipe)]) == 0
     assert main(["retokenize", str(recipe), "new_tokens=20"]) == 0
-    words = [f"base={tokenizers['byte_level']}", f"corpus={tmp_path / 'run' / 'collect'}", "language=ru"]
+    words = [f"base={tokenizers['byte_level']}", f"corpus={tmp_path / 'run' / 'collect'}", "mixture={ru: 1}"]
     assert main(["retokenize", *words, "new_tokens=20", f"out={tmp_path / 'single'}"]) == 0
     found, single = (read_manifest(tmp_path / name) for name in ("run/retokenize", "single"))
     assert found.fingerprint == single.fingerprint and found.numbers == single.numbers
@@ -188,7 +188,7 @@ def test_inspect_a_model_a_tokenizer_and_an_artifact(recipe: Path, tokenizers, m
     told = {
         model: ("llama", "untied", "embed 500 × 32 float32", "BPE", "chat template"),
         tokenizers["metaspace"]: ("sentencepiece", "tokens"),
-        tmp_path / "run" / "retokenize": ("retokenize, finished", "fingerprint", "base ids recovered", "530"),
+        tmp_path / "run" / "retokenize": ("retokenize, finished", "fingerprint", "proof: base ids", "30 of 30", "530"),
         tmp_path / "run" / "collect": ("collect, finished",),
     }
     for folder, words in told.items():

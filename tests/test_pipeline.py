@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lep import pipeline
+from lep.config import ROOMS
 from lep.errors import UsageError
 
 
@@ -25,7 +26,7 @@ def write(tmp_path: Path):
 
 
 SOURCES = {"sources": {"ru": {"files": ["ru.jsonl"]}}}
-RETOKENIZE = {"base": "base", "corpus": "collect", "language": "ru", "new_tokens": 10}
+RETOKENIZE = {"base": "base", "corpus": "collect", "mixture": {"ru": 1}, "new_tokens": 10}
 PROPAGATE = {"base": "base", "adapted": "adapted", "instruct": "instruct"}
 
 
@@ -65,7 +66,7 @@ def test_all_errors_come_at_once_and_no_others(write) -> None:
     message = refused(write(colect=SOURCES, collect=SOURCES, retokenize=retokenize, initialize=initialize, tune=3))
     lines = message.splitlines()
     assert len(lines) == 4
-    assert "colect: no such room; rooms: collect, retokenize" in lines[0]
+    assert f"colect: no such room; rooms: {', '.join(ROOMS)}" in lines[0]
     assert any("retokenize.new_tokens: Input should be a valid integer" in line for line in lines)
     assert any("retokenize.colour: Extra inputs are not permitted; knobs: base, corpus" in line for line in lines)
     assert "tune: expected settings, found 3" in lines[-1]
@@ -171,11 +172,13 @@ def test_inputs_that_nobody_makes_are_all_named_and_nothing_starts(write, tmp_pa
 
 def test_one_room_from_words(tmp_path) -> None:
     step = pipeline.single_step(
-        "retokenize", ["base=b", "corpus=c", "language=ru", "new_tokens=5", f"out={tmp_path}/x"]
+        "retokenize", ["base=b", "corpus=c", "mixture={ru: 1}", "new_tokens=5", f"out={tmp_path}/x"]
     )
     assert (step.room, step.out) == ("retokenize", tmp_path / "x")
     with pytest.raises(UsageError, match="retokenize: out= is missing"):
         pipeline.single_step("retokenize", ["base=b"])
     with pytest.raises(UsageError) as caught:
         pipeline.single_step("retokenize", ["base=b", "out=x", "colour=red"])
-    assert all(knob in str(caught.value) for knob in ("corpus", "language", "new_tokens", "colour"))
+    assert all(knob in str(caught.value) for knob in ("corpus", "colour"))
+    with pytest.raises(UsageError, match="give one of vocabulary_size, new_tokens, symbols_per_token; found none"):
+        pipeline.single_step("retokenize", ["base=b", "corpus=c", "out=x"])

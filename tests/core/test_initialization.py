@@ -68,6 +68,16 @@ def test_padding_rows_of_the_old_table_are_ignored(random_map) -> None:
     assert torch.equal(padded, plain)
 
 
+def test_rows_past_the_vocabulary_become_the_mean_of_all_others(random_map, dense, monkeypatch) -> None:
+    monkeypatch.setattr(initialization, "BLOCK", 7)
+    found, old = random_map(old=40, new=60), torch.randn(40, 8)
+    out = torch.full((64, 8), float("nan"))
+    told = initialize(old, found, out=out)
+    rows = dense(found) @ old.double()
+    assert torch.allclose(out[60:].double(), rows.mean(dim=0).expand(4, 8), atol=1e-6)
+    assert torch.allclose(out[:60].double(), rows, atol=1e-6) and told.copied + told.composed == 60
+
+
 def test_a_token_without_pieces_is_an_error_not_a_zero_row(random_map) -> None:
     out = torch.full((60, 8), 7.0)
     with pytest.raises(ValueError, match=r"2 new tokens have no pieces.*\[1, 4\]"):

@@ -16,7 +16,7 @@ from sentencepiece import SentencePieceProcessor
 from lep.core.token_bytes import byte_level_string
 from lep.core.vocabulary import Kind, Vocabulary
 from lep.errors import TokenizerError
-from lep.io.tokenizer_files import TokenizerFile, map_vocabularies, merges_by_score, read_tokenizer
+from lep.io.tokenizer_files import TokenizerFile, map_vocabularies, read_tokenizer
 
 LEARNT = (Kind.NORMAL, Kind.BYTE)
 BYTE_LEVEL = ("byte_level", "russian_byte_level", "tiktoken")
@@ -220,11 +220,6 @@ def test_holes_between_ids_are_holes(tokenizers) -> None:
     vocabulary: Vocabulary = TokenizerFile(Path("x"), state, "byte_level").vocabulary
     assert [vocabulary.kinds[id_] for id_ in range(size, size + 3)] == [Kind.HOLE, Kind.HOLE, Kind.SPECIAL]
     assert vocabulary.tokens[size + 2] == b"<|late|>" and len(vocabulary) == size + 3
-
-
-def test_merges_go_by_score_never_by_id() -> None:
-    scores = {"c": 0.0, "bc": -3.0, "b": 0.0, "ab": -2.0, "a": 0.0, "abc": -1.0}
-    assert merges_by_score(scores) == [("a", "bc"), ("ab", "c"), ("a", "b"), ("b", "c")]
 
 
 def test_what_is_no_tokenizer_is_an_error(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def corpus(text_files, run_room, tmp_path_factory) -> Path:
 def extended(tokenizers, corpus, run_room, tmp_path_factory) -> Path:
     """byte_level continued by NEW_TOKENS Russian tokens."""
     out = tmp_path_factory.mktemp("made") / "tokenizer"
-    run_room(Retokenize(base=tokenizers["byte_level"], corpus=corpus, language="ru", new_tokens=NEW_TOKENS), out)
+    run_room(Retokenize(base=tokenizers["byte_level"], corpus=corpus, mixture={"ru": 1}, new_tokens=NEW_TOKENS), out)
     return out
 
 
@@ -95,9 +95,10 @@ def bases(tokenizers, make_model, tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def initialized(bases, extended, run_room, tmp_path_factory) -> dict[str, Path]:
+    """The bases with tables for `extended`, not padded."""
     root = tmp_path_factory.mktemp("initialized")
     for kind, base in bases.items():
-        run_room(Initialize(base=base, tokenizer=extended), root / kind)
+        run_room(Initialize(base=base, tokenizer=extended, pad_to_multiple=1), root / kind)
     return {kind: root / kind for kind in bases}
 
 

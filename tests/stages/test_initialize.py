@@ -39,9 +39,21 @@ def test_new_rows_are_means_of_their_pieces_and_all_else_is_the_bases(bases, ini
 
 
 def test_the_bases_own_tokenizer_gives_the_base_back(bases, run_room, tensors, tmp_path) -> None:
-    numbers = run_room(Initialize(base=bases["untied"], tokenizer=bases["untied"]), tmp_path / "out")
+    numbers = run_room(Initialize(base=bases["untied"], tokenizer=bases["untied"], pad_to_multiple=1), tmp_path / "out")
     before, after = tensors(bases["untied"]), tensors(tmp_path / "out")
     assert numbers["composed"] == 0 and all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_tables_are_padded_by_the_mean_of_all_rows_and_the_tokenizer_is_not(
+    bases, extended, initialized, run_room, tensors, tmp_path
+) -> None:
+    numbers = run_room(Initialize(base=bases["tied"], tokenizer=extended), tmp_path / "out")
+    plain, padded = (tensors(path)["model.embed_tokens.weight"] for path in (initialized["tied"], tmp_path / "out"))
+    assert numbers["padding"] == 16 and padded.shape == (576, 32)
+    assert torch.equal(padded[:560], plain)
+    assert torch.allclose(padded[560:], plain.mean(dim=0).expand(16, 32), atol=1e-6)
+    assert read_json(tmp_path / "out" / "config.json")["vocab_size"] == 576
+    assert len(read_tokenizer(tmp_path / "out").vocabulary) == 560
 
 
 def test_tokens_without_pieces_are_named(bases, tokenizers, make_artifact, tmp_path) -> None:

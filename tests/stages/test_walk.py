@@ -36,7 +36,7 @@ def recipe(bases, instructs, text_files, conversations, tmp_path_factory) -> Pat
             },
             "heldout_share": 0.1,
         },
-        "retokenize": {"base": base, "corpus": "collect", "language": "ru", "new_tokens": 60},
+        "retokenize": {"base": base, "corpus": "collect", "mixture": {"ru": 1}, "new_tokens": 60},
         "initialize": {"base": base, "tokenizer": "retokenize"},
         "pretrain": {
             "model": "initialize",
@@ -132,7 +132,9 @@ def test_results_load_and_generate_as_they_are(walked: Path, name: str) -> None:
     model, loading = AutoModelForCausalLM.from_pretrained(walked / name, output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"] and not loading["mismatched_keys"]
     tokenizer = AutoTokenizer.from_pretrained(walked / name)
-    assert len(tokenizer) == model.config.vocab_size == model.get_input_embeddings().weight.shape[0]
+    rows = 500 if name == "tune" else 576  # 560 tokens, padded to a multiple of 64
+    assert len(tokenizer) == (500 if name == "tune" else 560)
+    assert model.config.vocab_size == model.get_input_embeddings().weight.shape[0] == rows
     text = "Маленькая девочка прочитала"
     inputs = tokenizer(text, return_tensors="pt", add_special_tokens=False)
     assert tokenizer.decode(inputs["input_ids"][0]) == text
