@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -140,8 +141,40 @@ def _summary(step: Any, did: bool, console: Console) -> None:
         for row in found.rows:
             table.add_row(row.model, *map(str, row.cells))
         Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
+    if step.room == "advise":
+        _advice(step, manifest.numbers, console)
     if step.room == "report":
         console.print(f"  open {step.out / 'index.html'}")
+
+
+def _advice(step: Any, numbers: Mapping[str, Any], console: Console) -> None:
+    from lep.reporting.advice import assumptions, parse_advised, tables, why
+
+    advised = parse_advised(numbers)
+    wide = Console(width=max(console.width, 120) if not console.is_terminal else None, highlight=False)
+    for found in tables(advised):
+        table = Table(title=found.title, title_justify="left", title_style="bold")
+        for heading in found.headings:
+            table.add_column(heading, justify="right")
+        for i, row in enumerate(found.rows):
+            table.add_row(*row, style="bold" if i == found.marked else None)
+        wide.print(table)
+    for sentence in assumptions(advised):
+        console.print(f"· {sentence}", style="dim", markup=False, soft_wrap=True)
+    console.print(Text(" ".join(why(advised)), style="bold"), soft_wrap=True)
+    console.print(f"  see {step.out / 'advice.svg'}", markup=False, soft_wrap=True)
+    if advised.recommendation.new_tokens:
+        console.print(f"  then {_next(step.settings, advised.recommendation.new_tokens)}", markup=False, soft_wrap=True)
+
+
+def _next(settings: Any, new_tokens: int) -> str:
+    """The command that makes the recommended vocabulary."""
+    mixture = ", ".join(f"{language}: {share:g}" for language, share in (settings.mixture or {}).items())
+    given = {"base": settings.base, "corpus": settings.corpus, "kind": settings.kind}
+    given |= {"mixture": f"{{{mixture}}}"} if mixture else {}
+    given |= {"kept_tokens": settings.kept_tokens} if settings.kept_tokens else {}
+    words = [f"{key}={value}" for key, value in (given | {"new_tokens": new_tokens, "out": "…"}).items()]
+    return shlex.join(["lep", "retokenize", *words])
 
 
 def _plan(steps: Sequence[Any], console: Console) -> int:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,11 @@ class ModelFolder:
     def tied(self) -> bool:
         """Whether one matrix is both tables."""
         return self.names.head not in self.checkpoint.entries
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers its tensors hold."""
+        return sum(prod(entry.shape) for entry in self.checkpoint.entries.values())
 
     def tables(self) -> dict[str, Tensor]:
         """`embed`, and `head` unless it is the same matrix; memory-mapped."""

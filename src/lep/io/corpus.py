@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -77,6 +77,18 @@ def heldout_excerpt(corpus: Path, language: str, *, characters: int) -> list[str
     if not any(excerpt):
         raise DataError(f"{corpus}: nothing of {language!r} is held out; give more text, or a larger heldout_share")
     return excerpt
+
+
+def heldout_excerpts(corpus: Path, languages: Collection[str] | None, *, characters: int) -> dict[str, list[str]]:
+    """What `heldout_excerpt` finds of these languages, and of the others where there is something; none: of all."""
+    texts: dict[str, list[str]] = {}
+    for language in dict.fromkeys([*(languages or ()), *corpus_languages(corpus)]):
+        try:
+            texts[language] = heldout_excerpt(corpus, language, characters=characters)
+        except DataError:
+            if not languages or language in languages:
+                raise
+    return texts
 
 
 def document_digest(text: str) -> bytes:

@@ -11,7 +11,7 @@ from lep.reporting import rounding
 from lep.reporting.facts import Facts
 from lep.reporting.headline import language_name
 from lep.reporting.numbers import Loss, Measured, Pretrained, Score, Tuned
-from lep.reporting.svg import ACCENT, INK, MUTED, RULE, Chart, draw
+from lep.reporting.svg import ACCENT, INK, MUTED, RULE, Chart, apart, draw
 
 _WIDE, _NARROW = (4.4, 2.5), 3.7
 _POINTS = 200
@@ -83,7 +83,7 @@ def _learning(axes: Axes, curve: Sequence[Measured], language: str, facts: Facts
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
     axes.grid(visible=False, axis="x")
     axes.set_xlabel(f"{word}tokens trained on")
-    for (_, text, color), height in zip(labels, _apart([value for value, _, _ in labels], axes), strict=True):
+    for (_, text, color), height in zip(labels, apart([value for value, _, _ in labels], axes), strict=True):
         axes.text(1.03, height, text, color=color, va="center", transform=axes.get_yaxis_transform())
 
 
@@ -118,18 +118,6 @@ def _skill(axes: Axes, scores: Mapping[str, Score], facts: Facts) -> None:
     axes.set_xticks([0, 25, 50, 75, 100], ["0", "25", "50", "75", "100 %"])
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color=RULE)
-
-
-def _apart(values: Sequence[float], axes: Axes) -> list[float]:
-    """Heights of labels, moved up where two would overlap; in the order given."""
-    low, high = axes.get_ylim()
-    gap = 0.1 * (high - low)
-    heights = [0.0] * len(values)
-    least = float("-inf")
-    for index in sorted(range(len(values)), key=lambda index: values[index]):
-        heights[index] = max(values[index], least)
-        least = heights[index] + gap
-    return heights
 
 
 def _unit(tokens: float) -> tuple[float, str]:

@@ -1,10 +1,10 @@
-"""A matplotlib figure as an inline SVG that takes its colours and its font from the page around it."""
+"""A matplotlib figure as SVG: inline, with the colours and the font of the page around it, or as a file of its own."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from matplotlib.typing import RcKeyType
 # Placeholders: colours that nothing else uses, each replaced by a CSS variable of the page.
 INK, MUTED, RULE, ACCENT = "#010101", "#020202", "#030303", "#040404"
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", ACCENT: "var(--accent)"}
+_COLOURS = {INK: "#1d1f21", MUTED: "#6b6c68", RULE: "#e2dfd7", ACCENT: "#1f5f8b"}  # the page's own, by daylight
 # The salt makes ids the same in every run; text stays text, so that it can be selected and read aloud; a `$` in a
 # model's name is a `$`.
 _STYLE: dict[RcKeyType, Any] = {
@@ -62,13 +63,46 @@ def draw(paint: Callable[[Axes], None], *, name: str, title: str, size: tuple[fl
         title: what a reader who does not see the picture is told; also its heading.
         size: width and height, inches; the page stretches it to its column.
     """
+    document = _document(lambda figure: paint(figure.subplots()), size=size)
+    return Chart(title, _inline(document, name=name, title=title))
+
+
+def draw_file(paint: Callable[[Figure], None], *, title: str, size: tuple[float, float]) -> str:
+    """A whole SVG file, on white.
+
+    Args:
+        paint: fills the figure.
+        title: what a reader who does not see the picture is told.
+        size: width and height, inches.
+    """
+    text = _document(paint, size=size)
+    for placeholder, colour in _COLOURS.items():
+        text = text.replace(placeholder, colour)
+    head, opening, rest = re.split(r"(<svg[^>]*>)", text, maxsplit=1)
+    opening = f'{opening[:-1]} role="img" style="background: white">'
+    return f"{head}{opening}\n <title>{escape(title)}</title>{rest}"
+
+
+def apart(values: Sequence[float], axes: Axes) -> list[float]:
+    """Heights of labels, moved up where two would overlap; in the order given."""
+    low, high = axes.get_ylim()
+    gap = 0.1 * (high - low)
+    heights = [0.0] * len(values)
+    least = float("-inf")
+    for index in sorted(range(len(values)), key=lambda index: values[index]):
+        heights[index] = max(values[index], least)
+        least = heights[index] + gap
+    return heights
+
+
+def _document(paint: Callable[[Figure], None], *, size: tuple[float, float]) -> str:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
-        paint(figure.subplots())
+        paint(figure)
         buffer = io.StringIO()
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    return Chart(title, _inline(buffer.getvalue(), name=name, title=title))
+    return buffer.getvalue()
 
 
 def _inline(document: str, *, name: str, title: str) -> str:
