@@ -83,6 +83,12 @@ def make_model() -> Callable[..., Path]:
     return _make_model
 
 
+@pytest.fixture(scope="session")
+def train_sentencepiece() -> Callable[..., None]:
+    """`train_sentencepiece(folder, documents, *, kind, size, …)`: writes a tokenizer.model with byte fallback."""
+    return _train_sentencepiece
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Shapes are not checked by jaxtyping, so that a function's own check of them is seen."""
@@ -173,7 +179,7 @@ def _train_byte_level(folder: Path, documents: list[str], *, size: int) -> None:
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
 
 
-def _train_sentencepiece(folder: Path, documents: list[str], *, kind: str, size: int) -> None:
+def _train_sentencepiece(folder: Path, documents: list[str], *, kind: str, size: int, **more: object) -> None:
     import sentencepiece
 
     sentencepiece.SentencePieceTrainer.train(
@@ -188,6 +194,7 @@ def _train_sentencepiece(folder: Path, documents: list[str], *, kind: str, size:
         remove_extra_whitespaces=False,
         num_threads=1,
         minloglevel=2,
+        **more,
     )
 
 

@@ -79,7 +79,9 @@ def test_all_errors_come_at_once_and_no_others(write) -> None:
         {"new_tokens": 1.5},
         {"kind": "unigram"},
         {"base": None},
-        {"language": ["ru", "en"], "kind": []},
+        {"kind": "wordpiece"},
+        {"mixture": ["ru", "en"]},
+        {"mixture": {"ru": 0}},
     ],
 )
 def test_values_outside_of_their_range_are_refused(write, changes) -> None:

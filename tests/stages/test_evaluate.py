@@ -66,7 +66,7 @@ def test_what_cannot_be_measured_is_named_before_the_work(bases, corpus, make_ar
     wanted = settings({"base": bases["tied"]}, corpus, speed_language="de")
     with pytest.raises(DataError, match="no text of language 'de'"):
         make_artifact(wanted, tmp_path / "out")
-    with pytest.raises(DataError, match="no text; expected .jsonl"):
+    with pytest.raises(DataError, match=r"no text; expected \.jsonl"):
         make_artifact(settings({"base": bases["tied"]}, bases["tied"]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

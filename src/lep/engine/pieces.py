@@ -94,9 +94,12 @@ def _characters(base: TokenizerFile, texts: list[str]) -> list[Addition]:
 def _pieces(start: TokenizerFile, texts: list[str], dropped: Counter[str]) -> list[Piece]:
     kinds, pieces = start.vocabulary.kinds, []
     for text in texts:
-        units = tuple(token.id for token in start.tokenizer.model.tokenize(text))
+        tokens = start.tokenizer.model.tokenize(text)
+        units = tuple(token.id for token in tokens)
         if any(kinds[unit] is not Kind.NORMAL for unit in units):
             dropped["a character that only bytes spell"] += 1
+        elif "".join(token.value for token in tokens) != text:  # byte-level BPE leaves out what it lacks
+            dropped["a byte that the base lacks"] += 1
         elif len(units) > 1:
             pieces.append(Piece(text, units))
     return pieces

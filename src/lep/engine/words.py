@@ -119,7 +119,8 @@ def splitter(tokenizer: TokenizerFile) -> Callable[[str], list[str]]:
     """What makes words of a text, as the tokenizer stores them."""
     normalizer, cut = tokenizer.tokenizer.normalizer, tokenizer.tokenizer.pre_tokenizer
     if tokenizer.scheme == "sentencepiece":
-        cut = pre_tokenizers.Split(Regex(_SENTENCEPIECE_WORD), "isolated")
+        words = pre_tokenizers.Split(Regex(_SENTENCEPIECE_WORD), "isolated")
+        cut = pre_tokenizers.Sequence([cut, words]) if cut else words  # a pre-tokenizer may write the `▁`
 
     def split(text: str) -> list[str]:
         normal = normalizer.normalize_str(text) if normalizer else text
