@@ -182,20 +182,18 @@ def _train_byte_level(folder: Path, documents: list[str], *, size: int) -> None:
 def _train_sentencepiece(folder: Path, documents: list[str], *, kind: str, size: int, **more: object) -> None:
     import sentencepiece
 
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(documents),
-        model_prefix=str(folder / "tokenizer"),
-        model_type=kind,
-        vocab_size=size,
-        byte_fallback=True,
-        split_digits=True,
-        character_coverage=0.999,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        num_threads=1,
-        minloglevel=2,
-        **more,
-    )
+    options = {
+        "byte_fallback": True,
+        "split_digits": True,
+        "character_coverage": 0.999,
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "num_threads": 1,
+        "minloglevel": 2,
+    }
+    prefix = str(folder / "tokenizer")
+    options |= {"model_prefix": prefix, "model_type": kind, "vocab_size": size} | more
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(documents), **options)
 
 
 def _write_tiktoken(source: Path, target: Path) -> None:

@@ -54,7 +54,7 @@ def prove(
     old_ids, new_ids = _ids(base, probes), _ids(new, probes)
     whole = [i for i, text in enumerate(_decoded(base, old_ids)) if text == probes[i]]
     back = _decoded(new, new_ids)
-    special = {t: base.vocabulary.tokens.index(t) for t in _special(base.vocabulary)}
+    special = _special(base.vocabulary)
     theirs = _special(new.vocabulary)
     same = [base.state.get(key) == new.state.get(key) for key in _SETTINGS]
     extended = kind == "extended"
@@ -114,9 +114,10 @@ def _reachable(base: TokenizerFile, new: TokenizerFile, *, promised: bool) -> Pr
     return Proof("reachable", reached, len(asked), promised)
 
 
-def _special(vocabulary: Vocabulary) -> set[bytes]:
+def _special(vocabulary: Vocabulary) -> dict[bytes, int]:
+    """Special tokens with their ids."""
     pairs = zip(vocabulary.tokens, vocabulary.kinds, strict=True)
-    return {token for token, kind in pairs if kind is Kind.SPECIAL}
+    return {token: id_ for id_, (token, kind) in enumerate(pairs) if kind is Kind.SPECIAL}
 
 
 def _same_ids(base: TokenizerFile, new: TokenizerFile, ids: Iterable[int]) -> int:

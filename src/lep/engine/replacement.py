@@ -8,6 +8,7 @@ Source: METHOD §4, `bpe` and `unigram`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,8 +51,9 @@ def bpe_frame(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> Frame:
     """The frame of a new BPE vocabulary."""
     before, after = _special(base)
     if base.scheme == "byte_level":
-        return Frame(before, list(byte_alphabet()), after)
-    characters = _covered(words)
+        there = base.stored_pieces - base.added.keys()  # a byte that the base lacks would have no row to begin with
+        return Frame(before, [text for text in byte_alphabet() if text in there], after)
+    characters = _covered(base, words)
     return Frame(before, [*_bytes(base), *_ascii(base, characters), *characters], after)
 
 
@@ -61,7 +63,7 @@ def learn_bpe(base: TokenizerFile, words: Iterable[tuple[str, int]], frame: Fram
     alphabet = letters(len(units))
     back = dict(zip(alphabet, units, strict=True))
     to = {ord(unit): letter for unit, letter in zip(units, alphabet, strict=True)}
-    learnt = learn_merges(_runs(words, to), alphabet=alphabet, count=limit)
+    learnt = learn_merges(_runs(base, words, to), alphabet=alphabet, count=limit)
     return [tuple("".join(map(back.__getitem__, part)) for part in pair) for pair in learnt]
 
 
@@ -78,7 +80,7 @@ def with_bpe(base: TokenizerFile, frame: Frame, merges: Sequence[tuple]) -> Toke
 def unigram_frame(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> tuple[Frame, list[str]]:
     """The frame of a new Unigram vocabulary (bytes alone), and the characters that it learns its pieces of."""
     before, after = _special(base)
-    characters = _covered(_texts(base, words))
+    characters = _covered(base, _texts(base, words))
     if base.scheme == "sentencepiece":
         return Frame(before, [*_bytes(base), *_ascii(base, characters)], after), characters
     learnt = {byte_level_string(character.encode()) for character in characters}
@@ -92,7 +94,7 @@ def learn_pieces(
     alphabet = letters(len(characters))
     back = dict(zip(alphabet, characters, strict=True))
     to = {ord(unit): letter for unit, letter in zip(characters, alphabet, strict=True)}
-    runs = list(_runs(_texts(base, words), to))
+    runs = list(_runs(base, _texts(base, words), to))
     learnt = learn_unigram(runs, size=size)
     texts = (("".join(map(back.__getitem__, piece)), score) for piece, score in learnt)
     if base.scheme == "sentencepiece":
@@ -132,9 +134,14 @@ def _bytes(base: TokenizerFile) -> list[str]:
 
 
 def _ascii(base: TokenizerFile, characters: Sequence[str]) -> list[str]:
-    """Printable ASCII that the base has and the text hardly: names, code and English need no bytes."""
-    printable = {chr(code) for code in range(0x21, 0x7F)} & base.stored_pieces
-    return sorted(printable - set(characters))
+    """Printable ASCII that the text hardly has: names, code and English need no bytes.
+
+    All of it where bytes can begin its rows: Unigram reads a byte's name, `<0x41>`, as that byte unless each of its
+    signs has a piece.
+    """
+    printable = {chr(code) for code in range(0x21, 0x7F)}
+    there = printable if _bytes(base) else printable & base.stored_pieces
+    return sorted(there - set(characters) - base.added.keys())
 
 
 def _texts(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
@@ -146,8 +153,8 @@ def _texts(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> Iterator[tu
         yield byte_level_bytes(word).decode(), count
 
 
-def _covered(words: Iterable[tuple[str, int]]) -> list[str]:
-    """The most frequent characters, together `COVERAGE` of the text."""
+def _covered(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> list[str]:
+    """The most frequent characters, together `COVERAGE` of the text; not those that are added tokens already."""
     counts: Counter[str] = Counter()
     for word, count in words:
         for character in word:
@@ -156,14 +163,18 @@ def _covered(words: Iterable[tuple[str, int]]) -> list[str]:
     for character, count in counts.most_common():
         if left <= 0:
             break
-        found.append(character)
+        if character not in base.added:
+            found.append(character)
         left -= count
     return found
 
 
-def _runs(words: Iterable[tuple[str, int]], letter_of: Mapping[int, str]) -> Iterator[tuple[str, int]]:
-    """Words in letters, cut at what has none; a word with digits teaches its characters alone."""
+def _runs(
+    base: TokenizerFile, words: Iterable[tuple[str, int]], letter_of: Mapping[int, str]
+) -> Iterator[tuple[str, int]]:
+    """Words in letters, cut at added tokens and at what has no letter; one with digits teaches its characters alone."""
+    added = re.compile("|".join(map(re.escape, sorted(base.added, key=len, reverse=True))) or r"\Z")
     for word, count in words:
         apart = " " if has_digit(word) else ""
-        spelt = apart.join([letter_of.get(ord(character), " ") for character in word])
+        spelt = " ".join(apart.join([letter_of.get(ord(c), " ") for c in part]) for part in added.split(word))
         yield from ((run, count) for run in spelt.split(" ") if run)
