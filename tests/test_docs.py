@@ -13,6 +13,7 @@ import pytest
 import lep
 from lep import cli, pipeline
 from lep.config import ROOMS
+from lep.pipeline import load_recipe
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/walk.md", "docs/mathematics.md")
@@ -189,3 +190,9 @@ def names(scope: ast.Module | ast.ClassDef) -> list[str]:
         elif isinstance(node, ast.Assign):
             found += [target.id for target in node.targets if isinstance(target, ast.Name)]
     return found
+
+
+@pytest.mark.parametrize("recipe", sorted(ROOT.glob("recipes/**/*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_resolves(recipe: Path) -> None:
+    steps = load_recipe(recipe)
+    assert steps and all(str(step.out).startswith("runs/") for step in steps)

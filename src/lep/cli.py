@@ -141,10 +141,22 @@ def _summary(step: Any, did: bool, console: Console) -> None:
         for row in found.rows:
             table.add_row(row.model, *map(str, row.cells))
         Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
+    if step.room == "retokenize":
+        _vocabulary(manifest.numbers, console)
     if step.room == "advise":
         _advice(step, manifest.numbers, console)
     if step.room == "report":
         console.print(f"  open {step.out / 'index.html'}")
+
+
+def _vocabulary(numbers: Mapping[str, Any], console: Console) -> None:
+    console.print(
+        f"  {numbers['vocabulary_size']:,} tokens: {numbers['kept_tokens']:,} of the base's {numbers['old_tokens']:,}, "
+        f"{numbers['new_tokens']:,} new; what {numbers['kind']} promises is proved"
+    )
+    for language, change in numbers["symbols_per_token"].items():
+        words = f"{change['after']:.2f} symbols per token, before {change['before']:.2f}"
+        console.print(f"  {language}: {words}", markup=False)
 
 
 def _advice(step: Any, numbers: Mapping[str, Any], console: Console) -> None:

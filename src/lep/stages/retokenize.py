@@ -25,7 +25,7 @@ from lep.engine.vocabularies import (
 from lep.engine.words import count_words
 from lep.errors import DataError, TokenizerError
 from lep.io.checkpoint import copy_tokenizer, name_special_tokens
-from lep.io.corpus import corpus_languages, heldout_excerpt
+from lep.io.corpus import heldout_excerpts
 from lep.io.sentencepiece_files import SENTENCEPIECE, write_sentencepiece
 from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
 from lep.progress import note
@@ -42,7 +42,7 @@ Texts = Mapping[str, Sequence[str]]
 def run(settings: Retokenize, out: Path) -> dict[str, Any]:
     """Write a folder with the base's tokenizer files and the new tokenizer.json (and tokenizer.model)."""
     base = read_tokenizer(settings.base)
-    texts = _heldout(settings)
+    texts = heldout_excerpts(settings.corpus, settings.mixture, characters=PROBE)
     skipped: Counter[str] = Counter()
     draft = _draft(base, settings, skipped)
     built = draft.build(_count(settings, draft, texts))
@@ -60,18 +60,6 @@ def run(settings: Retokenize, out: Path) -> dict[str, Any]:
         "documents_skipped": dict(skipped),
         **draft.facts,
     }
-
-
-def _heldout(settings: Retokenize) -> Texts:
-    """Held-out text of every language; of one that teaches nothing, only where there is some."""
-    texts: dict[str, Sequence[str]] = {}
-    for language in dict.fromkeys([*(settings.mixture or ()), *corpus_languages(settings.corpus)]):
-        try:
-            texts[language] = heldout_excerpt(settings.corpus, language, characters=PROBE)
-        except DataError:
-            if not settings.mixture or language in settings.mixture:
-                raise
-    return texts
 
 
 def _draft(base: TokenizerFile, settings: Retokenize, skipped: Counter[str]) -> Draft:
