@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -270,18 +271,17 @@ def _sentencepiece(task: Task, kind: str) -> Tokenizer:
 
 
 def _blow_up(source: Path, target: Path, *, size: int) -> None:
-    chance, written, language = random.Random(0), 0, corpus_languages(source)[0]
+    chance, language = random.Random(0), corpus_languages(source)[0]
     documents = [*corpus_documents(source, language, "train"), *corpus_documents(source, language, "heldout")]
-    with target.open("w", encoding="utf-8") as file:
-        while written < size:
-            for document in documents:
-                words = document.split(" ")
-                for at in range(chance.randrange(30), len(words), 30):
-                    other = words[chance.randrange(len(words))]
-                    words[at] = words[at][: 1 + len(words[at]) // 2] + other[len(other) // 2 :]
-                written += file.write(json.dumps({"text": " ".join(words)}, ensure_ascii=False) + "\n") * 2
-                if written >= size:
-                    break
+    with target.open("wb") as file:
+        for document in cycle(documents):
+            words = document.split(" ")
+            for at in range(chance.randrange(30), len(words), 30):
+                other = words[chance.randrange(len(words))]
+                words[at] = words[at][: 1 + len(words[at]) // 2] + other[len(other) // 2 :]
+            file.write(json.dumps({"text": " ".join(words)}, ensure_ascii=False).encode() + b"\n")
+            if file.tell() >= size:
+                return
 
 
 if __name__ == "__main__":

@@ -51,8 +51,7 @@ def bpe_frame(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> Frame:
     """The frame of a new BPE vocabulary."""
     before, after = _special(base)
     if base.scheme == "byte_level":
-        there = base.stored_pieces - base.added.keys()  # a byte that the base lacks would have no row to begin with
-        return Frame(before, [text for text in byte_alphabet() if text in there], after)
+        return Frame(before, _bytes(base), after)
     characters = _covered(base, words)
     return Frame(before, [*_bytes(base), *_ascii(base, characters), *characters], after)
 
@@ -69,7 +68,7 @@ def learn_bpe(base: TokenizerFile, words: Iterable[tuple[str, int]], frame: Fram
 
 def with_bpe(base: TokenizerFile, frame: Frame, merges: Sequence[tuple]) -> TokenizerFile:
     """The base with a new BPE model."""
-    fallback = bool(_bytes(base))
+    fallback = base.scheme == "sentencepiece" and bool(_bytes(base))
     model: State = {"type": "BPE", "dropout": None, "unk_token": base.unknown}
     model |= {"continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": fallback}
     model |= {"byte_fallback": fallback, "ignore_merges": False}
@@ -84,7 +83,7 @@ def unigram_frame(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> tupl
     if base.scheme == "sentencepiece":
         return Frame(before, [*_bytes(base), *_ascii(base, characters)], after), characters
     learnt = {byte_level_string(character.encode()) for character in characters}
-    return Frame(before, [text for text in byte_alphabet() if text not in learnt], after), characters
+    return Frame(before, [text for text in _bytes(base) if text not in learnt], after), characters
 
 
 def learn_pieces(
@@ -106,11 +105,12 @@ def with_unigram(base: TokenizerFile, frame: Frame, pieces: Mapping[str, float])
     """The base with a new Unigram model."""
     ids = frame.around(list(pieces))
     last_resort = min(pieces.values()) - LAST_RESORT
-    scores = dict.fromkeys(frame.alphabet, last_resort) | dict.fromkeys(_bytes(base), NEVER) | dict(pieces)
+    never = {} if base.scheme == "byte_level" else dict.fromkeys(_bytes(base), NEVER)
+    scores = dict.fromkeys(frame.alphabet, last_resort) | never | dict(pieces)
     vocab = [[text, scores.get(text, 0.0)] for text in ids]
     unknown = base.unknown
     unk_id = None if unknown is None or base.scheme == "byte_level" else ids[unknown]
-    model = {"type": "Unigram", "unk_id": unk_id, "vocab": vocab, "byte_fallback": bool(_bytes(base))}
+    model = {"type": "Unigram", "unk_id": unk_id, "vocab": vocab, "byte_fallback": bool(never)}
     return _replaced(base, model, ids)
 
 
@@ -128,9 +128,10 @@ def _special(base: TokenizerFile) -> tuple[list[str], list[str]]:
 
 
 def _bytes(base: TokenizerFile) -> list[str]:
-    """The fallback alphabet of a SentencePiece base."""
-    there = any(kind is Kind.BYTE for kind in base.vocabulary.kinds)
-    return [f"<0x{byte:02X}>" for byte in range(256)] if there else []
+    """The bytes that the base has tokens for, as it stores them; one that it lacks would have no row to begin with."""
+    names = byte_alphabet() if base.scheme == "byte_level" else (f"<0x{byte:02X}>" for byte in range(256))
+    there = base.stored_pieces - base.added.keys()
+    return [text for text in names if text in there]
 
 
 def _ascii(base: TokenizerFile, characters: Sequence[str]) -> list[str]:
