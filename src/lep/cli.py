@@ -152,7 +152,8 @@ def _summary(step: Any, did: bool, console: Console) -> None:
 def _vocabulary(numbers: Mapping[str, Any], console: Console) -> None:
     console.print(
         f"  {numbers['vocabulary_size']:,} tokens: {numbers['kept_tokens']:,} of the base's {numbers['old_tokens']:,}, "
-        f"{numbers['new_tokens']:,} new; what {numbers['kind']} promises is proved"
+        f"{numbers['new_tokens']:,} new; what {numbers['kind']} promises is proved",
+        soft_wrap=True,
     )
     for language, change in numbers["symbols_per_token"].items():
         words = f"{change['after']:.2f} symbols per token, before {change['before']:.2f}"
