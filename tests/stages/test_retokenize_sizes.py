@@ -87,10 +87,16 @@ def test_a_target_of_symbols_per_token_is_reached_by_the_fewest_tokens(make, cor
 
 
 def test_a_target_is_that_of_the_mixture(make) -> None:
-    """The languages' tokens are weighed: a target between the two is reached later than by Russian alone."""
-    mixed, _ = make(symbols_per_token=2.5, mixture={"ru": 1, "en": 1})
-    after = {language: told["after"] for language, told in mixed["symbols_per_token"].items()}
-    assert 2 / sum(1 / reached for reached in after.values()) >= 2.5
+    """Tokens of a text with so much of each language: the mean is harmonic, and weighed."""
+    shares = {"ru": 1, "en": 3}
+
+    def reached(numbers: dict[str, Any]) -> float:
+        after = {language: told["after"] for language, told in numbers["symbols_per_token"].items()}
+        return sum(shares.values()) / sum(share / after[language] for language, share in shares.items())
+
+    enough, _ = make(symbols_per_token=3.5, mixture=shares)
+    fewer, _ = make(vocabulary_size=enough["vocabulary_size"] - 1, mixture=shares)
+    assert reached(fewer) < 3.5 <= reached(enough)
 
 
 def test_a_target_that_the_base_reaches_needs_no_new_token(make, tokenizers) -> None:
