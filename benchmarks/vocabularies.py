@@ -190,10 +190,10 @@ def main() -> None:
 def _kinds(task: Task, rows: dict[str, Callable[[Task], Tokenizer]]) -> None:
     megabytes = task.text.stat().st_size / 1e6
     print(f"{task.base.name}, {task.text.name}: {megabytes:,.0f} MB; {task.size:,} tokens, {task.new:,} new")
-    print(f"{'':<24}{'seconds':>9}{'peak GiB':>10}{'tokens':>9}{'bytes/token':>13}")
+    print(f"{'':<24}{'seconds':>9}{'CPU s':>9}{'peak GiB':>10}{'tokens':>9}{'bytes/token':>13}")
     for name, make in rows.items():
-        seconds, peak, tokens, density = _apart(_measured, make, task)
-        print(f"{name:<24}{seconds:>9.1f}{peak:>10.2f}{tokens:>9,}{density:>13.3f}", flush=True)
+        seconds, cpu, peak, tokens, density = _apart(_measured, make, task)
+        print(f"{name:<24}{seconds:>9.1f}{cpu:>9.1f}{peak:>10.2f}{tokens:>9,}{density:>13.3f}", flush=True)
 
 
 def _ways(task: Task) -> None:
@@ -211,12 +211,12 @@ def _apart(function: Callable, *arguments: object):  # noqa: ANN202
         return pool.submit(function, *arguments).result()
 
 
-def _measured(make: Callable[[Task], Tokenizer], task: Task) -> tuple[float, float, int, float]:
-    before = time.perf_counter()
+def _measured(make: Callable[[Task], Tokenizer], task: Task) -> tuple[float, float, float, int, float]:
+    before, cpu = time.perf_counter(), time.process_time()
     tokenizer = make(task)
-    seconds = time.perf_counter() - before
+    seconds, cpu = time.perf_counter() - before, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return seconds, peak, tokenizer.get_vocab_size(), _density(tokenizer, task.heldout())
+    return seconds, cpu, peak, tokenizer.get_vocab_size(), _density(tokenizer, task.heldout())
 
 
 def _extended(make: Callable, task: Task) -> tuple[int, int, float]:

@@ -70,3 +70,13 @@ def test_a_folder_has_a_language_a_file(tmp_path: Path) -> None:
     assert corpus_languages(tmp_path) == ["news", "prose"]
     with pytest.raises(DataError, match="no such file or folder"):
         corpus_languages(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    "names", [("ru.jsonl", "ru.txt"), ("ru.jsonl", "ru.train.jsonl"), ("ru.train.jsonl", "ru.txt")]
+)
+def test_two_files_of_one_language_are_an_error(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="are the same text twice"):
+        corpus_languages(tmp_path)

@@ -109,7 +109,9 @@ def with_unigram(base: TokenizerFile, frame: Frame, pieces: Mapping[str, float])
     scores = dict.fromkeys(frame.alphabet, last_resort) | never | dict(pieces)
     vocab = [[text, scores.get(text, 0.0)] for text in ids]
     unknown = base.unknown
-    unk_id = None if unknown is None or base.scheme == "byte_level" else ids[unknown]
+    if base.scheme == "byte_level":  # knows all bytes, or stops at one it lacks unless a token stands for it
+        unknown = next(iter(base.added), None) if len(_bytes(base)) < 256 else None
+    unk_id = None if unknown is None else ids[unknown]
     model = {"type": "Unigram", "unk_id": unk_id, "vocab": vocab, "byte_fallback": bool(never)}
     return _replaced(base, model, ids)
 

@@ -165,6 +165,8 @@ def copy_tokenizer(source: Path, target: Path, *, state: State | None = None) ->
         settings = read_json(target / "tokenizer_config.json") if (target / "tokenizer_config.json").exists() else {}
         for key in ("backend", "is_local", "local_files_only", "auto_map", "added_tokens_decoder"):
             settings.pop(key, None)
+        if isinstance(settings.get("extra_special_tokens"), list):  # transformers 5's name, which 4 cannot read
+            settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
         # The one class that loads a tokenizer.json as it is, in transformers 4 and 5.
         write_json(target / "tokenizer_config.json", settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
 

@@ -121,7 +121,10 @@ def _files(corpus: Path) -> dict[str, dict[str, Path]]:
     for path in sorted(corpus.iterdir()) if corpus.is_dir() else [corpus]:
         if path.suffix in _SUFFIXES:
             language, half = _place(path)
-            files.setdefault(language, {})[half] = path
+            halves = files.setdefault(language, {})
+            if half in halves or (halves and "both" in (half, *halves)):
+                raise DataError(f"{corpus}: {next(iter(halves.values())).name} and {path.name} are the same text twice")
+            halves[half] = path
     if not files:
         raise DataError(f"{corpus}: no text; expected .jsonl, .txt or .parquet files, or a corpus of `lep collect`")
     return files

@@ -126,7 +126,8 @@ class TokenizerFile:
             text = token.decode()
         except UnicodeDecodeError:  # begins or ends inside a character: no text, so no pre-tokenizer either
             return [piece.id for piece in self._bare.model.tokenize(byte_level_string(token))]
-        return self._bare.encode(text, add_special_tokens=False).ids
+        ids = self._bare.encode(text, add_special_tokens=False).ids
+        return [] if any(self.vocabulary.kinds[id_] is Kind.SPECIAL for id_ in ids) else ids
 
     def _segment_sentencepiece(self, token: bytes) -> Sequence[int]:
         ids: list[int] = []
@@ -138,8 +139,7 @@ class TokenizerFile:
                 if byte is None:
                     return []
                 ids.append(byte)
-        unknown = self.vocabulary.kinds
-        return [] if any(unknown[id_] is Kind.SPECIAL for id_ in ids) else ids
+        return [] if any(self.vocabulary.kinds[id_] is Kind.SPECIAL for id_ in ids) else ids
 
     def _bytes(self, stored: str) -> bytes:
         try:

@@ -12,6 +12,7 @@ from typing import Any
 from lep.config import Retokenize
 from lep.core.metrics import symbols_per_token
 from lep.core.vocabulary import Kind
+from lep.engine.extension import check_merges
 from lep.engine.proofs import Proof, prove, same_in_sentencepiece
 from lep.engine.vocabularies import (
     Draft,
@@ -65,6 +66,8 @@ def run(settings: Retokenize, out: Path) -> dict[str, Any]:
 def _draft(base: TokenizerFile, settings: Retokenize, skipped: Counter[str]) -> Draft:
     if settings.pieces:
         return pieces_draft(base, read_tokenizer(settings.pieces))
+    if settings.kind in ("extended", "optimized"):
+        check_merges(base)
     words = count_words(base, settings.corpus, mixture=settings.mixture, skipped=skipped)
     note(f"learning a vocabulary: {settings.kind}")
     wanted = _wanted(settings)
@@ -97,7 +100,8 @@ def _count(settings: Retokenize, draft: Draft, texts: Texts) -> int:
     wanted = _wanted(settings)(draft.fixed)
     if draft.available < wanted:
         raise DataError(
-            f"the text yields {draft.available} new tokens of the {wanted} asked for; give more text or ask for fewer"
+            f"{settings.pieces or 'the text'} yields {draft.available} new tokens of the {wanted} asked for; "
+            f"{'ask' if settings.pieces else 'give more text or ask'} for fewer"
         )
     return wanted
 
