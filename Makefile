@@ -21,7 +21,7 @@ check: .venv/ready
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-slow: .venv/ready ## the tests on the real tokenizers too
+slow: inputs ## the tests on the real tokenizers and the demo's text too
 	sh tests/real/fetch.sh
 	$(BIN)/pytest -m "slow or not slow"
 
