@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from lep.core.vocabulary import Kind
 from lep.engine.learning import learn_merges, letters
+from lep.engine.words import character_counts
 from lep.errors import TokenizerError
 from lep.io.tokenizer_files import TokenizerFile
 
@@ -106,10 +107,7 @@ def _missing_characters(base: TokenizerFile, words: Iterable[tuple[str, int]]) -
     """Characters that a SentencePiece base spells in bytes, the most frequent first, until `COVERAGE` is reached."""
     if base.scheme == "byte_level":
         return []
-    counts: Counter[str] = Counter()
-    for word, count in words:
-        for character in word:
-            counts[character] += count
+    counts = character_counts(words)
     vocab, found = base.state["model"]["vocab"], []
     missing = Counter({character: n for character, n in counts.items() if character not in vocab})
     left, allowed = missing.total(), (1 - COVERAGE) * counts.total()
@@ -158,7 +156,6 @@ def _keep(
             dropped["a part of it was dropped"] += 1
             continue
         text = text_of[left] + text_of[right]
-        expansion = tuple(piece.id for piece in base.tokenizer.model.tokenize(text))
         if text in taken:
             dropped["spelt like another token"] += 1
         elif [piece.id for piece in start.tokenizer.model.tokenize(text)] != [unit_of[unit] for unit in left + right]:
@@ -166,5 +163,6 @@ def _keep(
         else:
             text_of[left + right] = text
             taken.add(text)
+            expansion = tuple(piece.id for piece in base.tokenizer.model.tokenize(text))
             kept.append(Addition(text, (text_of[left], text_of[right]), expansion))
     return kept, dropped

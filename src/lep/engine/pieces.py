@@ -43,9 +43,8 @@ def continue_with_pieces(base: TokenizerFile, source: TokenizerFile) -> Addition
     found = list(characters)
     names = {id_: text for text, id_ in start.state["model"]["vocab"].items()}
     rules: dict[tuple[int, int], tuple[int, int]] = {}
-    progressing = True
-    while progressing:
-        progressing, left = False, []
+    while True:
+        left = []
         for piece in waiting:
             pair = merge(piece.units, rules)
             if len(pair) != 2:
@@ -56,10 +55,10 @@ def continue_with_pieces(base: TokenizerFile, source: TokenizerFile) -> Addition
             names[id_] = piece.text
             expansion = tuple(token.id for token in base.tokenizer.model.tokenize(piece.text))
             found.append(Addition(piece.text, (names[pair[0]], names[pair[1]]), expansion))
-            progressing = True
+        if len(left) == len(waiting):
+            dropped["no two tokens merge into it"] += len(left)
+            return Additions(found, +dropped)
         waiting = left
-    dropped["no two tokens merge into it"] += len(waiting)
-    return Additions(found, +dropped)
 
 
 def _storable(base: TokenizerFile, source: TokenizerFile, dropped: Counter[str]) -> list[str]:

@@ -9,7 +9,6 @@ Source: METHOD §4, `bpe` and `unigram`.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from lep.core.token_bytes import byte_alphabet, byte_level_bytes, byte_level_str
 from lep.core.vocabulary import Kind
 from lep.engine.extension import COVERAGE, has_digit
 from lep.engine.learning import learn_merges, learn_unigram, letters
+from lep.engine.words import character_counts
 from lep.io.sentencepiece_files import State
 from lep.io.tokenizer_files import TokenizerFile
 from lep.io.tokenizer_state import with_model
@@ -158,10 +158,7 @@ def _texts(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> Iterator[tu
 
 def _covered(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> list[str]:
     """The most frequent characters, together `COVERAGE` of the text; not those that are added tokens already."""
-    counts: Counter[str] = Counter()
-    for word, count in words:
-        for character in word:
-            counts[character] += count
+    counts = character_counts(words)
     found, left = [], COVERAGE * counts.total()
     for character, count in counts.most_common():
         if left <= 0:

@@ -115,6 +115,15 @@ def count_words(
     return WordMix(found, mixture)
 
 
+def character_counts(words: Iterable[tuple[str, int]]) -> Counter[str]:
+    """How often each character occurs in counted words."""
+    counts: Counter[str] = Counter()
+    for word, count in words:
+        for character in word:
+            counts[character] += count
+    return counts
+
+
 def splitter(tokenizer: TokenizerFile) -> Callable[[str], list[str]]:
     """What makes words of a text, as the tokenizer stores them."""
     normalizer, cut = tokenizer.tokenizer.normalizer, tokenizer.tokenizer.pre_tokenizer
