@@ -8,7 +8,7 @@ from pathlib import Path
 from lep.core.vocabulary import Kind
 from lep.errors import LepError, UsageError
 from lep.io.artifact import MANIFEST, read_manifest
-from lep.io.checkpoint import open_model, read_json
+from lep.io.model import open_model, read_json
 from lep.io.tokenizer_files import read_tokenizer
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")

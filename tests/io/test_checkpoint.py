@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.errors import CheckpointError
-from lep.io.checkpoint import copy_model, copy_tokenizer, copy_with_tables, open_model, read_json, write_json
+from lep.io.checkpoint import copy_model, copy_tokenizer, copy_with_tables
+from lep.io.model import open_model, read_json, write_json
 from lep.io.tensors import INDEX
 from lep.io.tokenizer_files import read_tokenizer
 

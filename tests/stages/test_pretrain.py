@@ -17,7 +17,8 @@ import torch
 from lep.config import Pretrain
 from lep.engine import pretraining
 from lep.errors import DataError, LepError, UsageError
-from lep.io.checkpoint import COMPOSED_ROWS, copy_model, open_model
+from lep.io.checkpoint import COMPOSED_ROWS, copy_model
+from lep.io.model import open_model
 
 TABLES = {"tied": {"model.embed_tokens.weight"}, "untied": {"model.embed_tokens.weight", "lm_head.weight"}}
 KINDS = tuple(TABLES)

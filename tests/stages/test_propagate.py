@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.config import Propagate
 from lep.errors import CheckpointError, TokenizerError
-from lep.io.checkpoint import COMPOSED_ROWS, open_model, read_json, write_json
+from lep.io.checkpoint import COMPOSED_ROWS
+from lep.io.model import open_model, read_json, write_json
 from lep.io.tensors import Checkpoint
 from lep.io.tokenizer_files import read_tokenizer
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.config import Tune
 from lep.errors import DataError, TokenizerError, UsageError
-from lep.io.checkpoint import open_model
+from lep.io.model import open_model
 
 KINDS = ("tied", "untied")
 

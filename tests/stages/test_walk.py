@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.cli import main
 from lep.io.artifact import read_manifest
-from lep.io.checkpoint import open_model
+from lep.io.model import open_model
 from lep.io.tokenizer_files import read_tokenizer
 
 METHODS = ("swap", "overlap", "conversion")

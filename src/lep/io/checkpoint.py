@@ -1,4 +1,4 @@
-"""A Hugging Face model folder: its tables, its configuration, and everything else carried over untouched."""
+"""A Hugging Face model folder, written: new tables, a new tokenizer, and everything else carried over untouched."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from lep.errors import CheckpointError
-from lep.io.families import FAMILIES, TableNames
+from lep.io.model import ModelFolder, read_json, write_json
 from lep.io.sentencepiece_files import SENTENCEPIECE, State, special_names
-from lep.io.tensors import FLOATS, INDEX, Checkpoint, open_checkpoint, read_header, rewrite_shard
+from lep.io.tensors import FLOATS, INDEX, read_header, rewrite_shard
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -38,77 +35,6 @@ COMPOSED_ROWS = "composed_rows.json"
 
 LEP_FILES = ("manifest.json", ".work", COMPOSED_ROWS)
 """Files of a model folder that belong to the artifact, not to the model."""
-
-
-@dataclass(frozen=True)
-class ModelFolder:
-    """A model on disk; no weight is read before it is asked for."""
-
-    path: Path
-    config: Mapping[str, Any]
-    checkpoint: Checkpoint
-    names: TableNames
-
-    @property
-    def tied(self) -> bool:
-        """Whether one matrix is both tables."""
-        return self.names.head not in self.checkpoint.entries
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers its tensors hold."""
-        return sum(prod(entry.shape) for entry in self.checkpoint.entries.values())
-
-    def tables(self) -> dict[str, Tensor]:
-        """`embed`, and `head` unless it is the same matrix; memory-mapped."""
-        tables = {"embed": self.checkpoint.tensor(self.names.embed)}
-        return tables if self.tied else tables | {"head": self.checkpoint.tensor(self.names.head)}
-
-
-def open_model(path: Path) -> ModelFolder:
-    """Read a model folder's configuration and tensor headers.
-
-    Raises:
-        CheckpointError: no config.json, an unknown family, no embedding where the family has it, or a head that is
-            absent although the configuration says that the tables are not tied.
-    """
-    config = read_json(path / "config.json")
-    family = config.get("model_type", "")
-    if family not in FAMILIES:
-        raise CheckpointError(f"{path}: model_type {family!r} is not known; known: {', '.join(sorted(FAMILIES))}")
-    model = ModelFolder(path=path, config=config, checkpoint=open_checkpoint(path), names=FAMILIES[family])
-    if model.names.embed not in model.checkpoint.entries:
-        raise CheckpointError(f"{path}: no tensor {model.names.embed!r}, where {family} keeps its embeddings")
-    if model.tied and config.get("tie_word_embeddings") is False:
-        raise CheckpointError(f"{path}: config.json says untied tables, but there is no {model.names.head!r}")
-    return model
-
-
-def check_rows(model: ModelFolder, *, tokens: int) -> None:
-    """`CheckpointError` when a table has fewer rows than the model's tokenizer has tokens."""
-    for name, table in model.tables().items():
-        if len(table) < tokens:
-            raise CheckpointError(
-                f"{model.path}: {name} has {len(table)} rows for {tokens} tokens; is that its own tokenizer?"
-            )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; `CheckpointError` when the file is missing or is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: is not there; expected a Hugging Face model folder") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: expected a JSON object")
-    return found
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object as Hugging Face's libraries do."""
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def copy_with_tables(source: ModelFolder, target: Path, *, rows: int) -> dict[str, Tensor]:

@@ -15,8 +15,8 @@ from lep.engine.sweep import sweep
 from lep.engine.vocabularies import Draft, extended_draft, optimized_draft
 from lep.engine.words import WordMix, count_words
 from lep.errors import DataError, TokenizerError, UsageError
-from lep.io.checkpoint import check_rows, open_model
 from lep.io.corpus import heldout_excerpts
+from lep.io.model import check_rows, open_model
 from lep.io.tensors import INDEX, SINGLE
 from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
 from lep.progress import note

@@ -10,7 +10,8 @@ from typing import Any
 from lep.config import Initialize
 from lep.core.initialization import initialize
 from lep.errors import TokenizerError
-from lep.io.checkpoint import COMPOSED_ROWS, check_rows, copy_tokenizer, copy_with_tables, open_model
+from lep.io.checkpoint import COMPOSED_ROWS, copy_tokenizer, copy_with_tables
+from lep.io.model import check_rows, open_model
 from lep.io.tokenizer_files import map_vocabularies, read_tokenizer
 
 

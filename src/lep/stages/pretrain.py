@@ -20,8 +20,9 @@ from lep.engine.packing import pack_corpus
 from lep.engine.pretraining import Measure, train_tables
 from lep.engine.tables import TrainableTables
 from lep.errors import DataError, UsageError
-from lep.io.checkpoint import COMPOSED_ROWS, copy_tokenizer, copy_with_tables, open_model
+from lep.io.checkpoint import COMPOSED_ROWS, copy_tokenizer, copy_with_tables
 from lep.io.corpus import corpus_languages, heldout_excerpt
+from lep.io.model import open_model
 
 
 def run(settings: Pretrain, out: Path) -> dict[str, Any]:

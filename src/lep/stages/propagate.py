@@ -13,15 +13,8 @@ from lep.config import Propagate
 from lep.core.propagation import Projection, fit_projection, keep_special, propagate
 from lep.core.vocabulary import Kind
 from lep.errors import CheckpointError, TokenizerError
-from lep.io.checkpoint import (
-    ModelFolder,
-    check_rows,
-    copy_tokenizer,
-    copy_with_tables,
-    open_model,
-    read_json,
-    write_json,
-)
+from lep.io.checkpoint import copy_tokenizer, copy_with_tables
+from lep.io.model import ModelFolder, check_rows, open_model, read_json, write_json
 from lep.io.tokenizer_files import State, TokenizerFile, map_vocabularies, read_tokenizer
 
 _ID_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "sep_token_id")

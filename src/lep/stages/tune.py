@@ -10,8 +10,9 @@ from lep.config import Tune
 from lep.engine.models import load_model, load_tokenizer, seeded
 from lep.engine.tuning import tune
 from lep.errors import TokenizerError, UsageError
-from lep.io.checkpoint import copy_model, open_model
+from lep.io.checkpoint import copy_model
 from lep.io.documents import read_conversations
+from lep.io.model import open_model
 
 
 def run(settings: Tune, out: Path) -> dict[str, Any]:
