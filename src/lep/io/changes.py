@@ -17,6 +17,8 @@ from lep.io.tensors import FLOATS, Checkpoint, Entry
 Changes = Callable[[str], Tensor | None]
 """What is to be added to a tensor, by its name: float32, in the tensor's shape; None where nothing is."""
 
+_ROWS = 1024
+
 
 @dataclass(frozen=True)
 class LowRank:
@@ -97,11 +99,14 @@ class Change:
 
 
 def add(weight: Tensor, delta: Tensor, *, scale: float = 1.0) -> Tensor:
-    """W + scale·Δ, computed in float32 and rounded once to the weight's dtype.
+    """W + scale·Δ, computed in float32 a block of rows at a time, and rounded once to the weight's dtype.
 
     Source: METHOD §2.4; task arithmetic, arXiv 2212.04089, §2.
     """
-    return torch.add(weight, delta, alpha=scale, out=torch.empty_like(weight))
+    result = torch.empty_like(weight)
+    for block in zip(result.split(_ROWS), weight.split(_ROWS), delta.split(_ROWS), strict=True):
+        torch.add(block[1], block[2], alpha=scale, out=block[0])
+    return result
 
 
 def difference(changed: Checkpoint, *, base: Checkpoint) -> Changes:
