@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
-from safetensors.torch import load_file, save_file
 
 from lep.cli import main
 from lep.comparison import compare
@@ -179,50 +177,6 @@ def test_explain_shows_every_knob_with_its_type(capsys) -> None:
             assert " ".join((knob.description or "").split()[:3]) in line
     assert "dict[str, Source]" in whole and "dict[str, Path]" in whole and "dict[str, float]" in whole
     assert "FieldInfo" not in whole
-
-
-def test_inspect_a_model_a_tokenizer_and_an_artifact(recipe: Path, tokenizers, make_model, tmp_path, capsys) -> None:
-    model = make_model(tmp_path / "model", tokenizers["byte_level"], tied=False)
-    assert main(["run", str(recipe)]) == 0
-    capsys.readouterr()
-    told = {
-        model: ("llama", "untied", "embed 500 × 32 float32", "BPE", "chat template"),
-        tokenizers["metaspace"]: ("sentencepiece", "tokens"),
-        tmp_path / "run" / "retokenize": ("retokenize, finished", "fingerprint", "proof: base ids", "30 of 30", "530"),
-        tmp_path / "run" / "collect": ("collect, finished",),
-    }
-    for folder, words in told.items():
-        assert main(["inspect", str(folder)]) == 0
-        out = capsys.readouterr().out
-        assert all(word in out for word in words), out
-
-
-def test_inspect_says_what_is_wrong_and_exits_with_1(tokenizers, make_model, tmp_path, capsys) -> None:
-    whole = make_model(tmp_path / "whole", tokenizers["byte_level"])
-
-    def broken(name: str) -> Path:
-        return Path(shutil.copytree(whole, tmp_path / name))
-
-    zero, short, cut, odd = map(broken, ("zero", "short", "cut", "odd"))
-    inside = load_file(whole / "model.safetensors")
-    table = inside["model.embed_tokens.weight"].clone()
-    table[7] = 0
-    table[8, 3] = float("nan")
-    save_file(inside | {"model.embed_tokens.weight": table}, zero / "model.safetensors", metadata={"format": "pt"})
-    save_file(inside | {"model.embed_tokens.weight": table[:400].clone()}, short / "model.safetensors")
-    (cut / "model.safetensors").write_bytes((whole / "model.safetensors").read_bytes()[:-4])
-    config = json.loads((odd / "config.json").read_text())
-    (odd / "config.json").write_text(json.dumps(config | {"model_type": "unheard-of"}))
-    said = {
-        zero: ("embed has 1 zero rows", "embed has 1 non-finite rows"),
-        short: ("embed has 400 rows for 500 tokens", "the vocabulary has several sizes: config.json 500, embed 400"),
-        cut: ("fetch the file again",),
-        odd: ("'unheard-of' is not known",),
-    }
-    for folder, words in said.items():
-        assert main(["inspect", str(folder)]) == 1
-        out = capsys.readouterr().out
-        assert all(f"wrong: {word}" in out or word in out for word in words), out
 
 
 def test_compare_shows_two_tokenizers_on_texts(recipe: Path, tokenizers, tmp_path: Path, capsys) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -238,13 +239,17 @@ def _type_name(annotation: Any) -> str:
 def _inspect(options: argparse.Namespace, console: Console) -> int:
     from lep.inspection import inspect
 
+    _silence_libraries()
     found = inspect(options.folder)
-    table = Table("", "", box=None, show_header=False)
-    for name, value in found.facts.items():
-        table.add_row(name, value)
+    table = Table("", "", box=None, show_header=False, pad_edge=False)
+    for group, facts in groupby(found.facts, key=lambda fact: fact.group):
+        table.add_row(Text(group, style="bold"))
+        for fact in facts:
+            table.add_row(f"  {fact.name}", Text(fact.value))
     console.print(table)
-    for problem in found.problems:
-        console.print(f"wrong: {problem}", markup=False)
+    for kind, style, told in (("note", "yellow", found.remarks), ("wrong", "bold red", found.problems)):
+        for words in told:
+            console.print(Text.assemble((kind, style), f": {words}"), soft_wrap=True)
     return 1 if found.problems else 0
 
 
