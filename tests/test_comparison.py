@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lep import comparison
-from lep.comparison import Comparison, compare, rows, script_of
+from lep.comparison import Comparison, compare, rows
 from lep.core.vocabulary import Kind
 from lep.errors import DataError, TokenizerError
 from lep.io.corpus import HELDOUT_SHARE, document_digest, is_heldout
@@ -104,32 +104,6 @@ def test_rows_hold_every_group_and_a_ratio_where_it_means_something(pair, two_te
     assert ("latin", "% of words in ≤ 2 tokens", 100, 0, None) in table
     assert not [row for row in table if row[:2] == ("latin", "% of words it cannot spell")]
     assert "tokens unused in the texts" not in [row.measure for row in rows(compare(*pair))]
-
-
-@pytest.mark.parametrize(
-    ("token", "script"),
-    [
-        ("word", "Latin"),
-        (" слово", "Cyrillic"),
-        ("xдом", "Cyrillic"),  # most letters decide
-        ("aд", "Latin"),  # the first on a tie
-        ("дa", "Cyrillic"),
-        ("αρχή", "Greek"),
-        ("漢字", "Han"),
-        ("ひら", "Hiragana"),
-        ("한", "Hangul"),
-        ("سلام", "Arabic"),
-        ("ⴰ", "other"),  # Tifinagh
-        (" 42!", "no letters"),
-        ("…", "no letters"),
-    ],
-)
-def test_script_is_that_of_most_letters(token: str, script: str) -> None:
-    assert script_of(token.encode()) == script
-
-
-def test_bytes_inside_a_character_have_no_script() -> None:
-    assert script_of("д".encode()[:1]) == script_of(b"word" + "д".encode()[:1]) == "partial UTF-8"
 
 
 @pytest.mark.parametrize("second", FAMILIES)

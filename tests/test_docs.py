@@ -78,7 +78,7 @@ def test_lep_commands_parse(document: str, line: str, monkeypatch: pytest.Monkey
     if words is not None and words[0].endswith(".yaml"):
         pipeline.load_recipe(Path(words[0]), [f"{options.room}.{word}" for word in words[1:]])
     elif words is not None:
-        pipeline.single_step(options.room, words)
+        pipeline.room_steps(options.room, words)
     elif hasattr(options, "recipe"):
         steps = pipeline.load_recipe(options.recipe, options.overrides)
         pipeline.between(steps, first=getattr(options, "from_", None), last=getattr(options, "to_", None))

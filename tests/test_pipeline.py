@@ -116,7 +116,7 @@ def test_references_that_lead_nowhere_are_named(write, rooms, place) -> None:
 
 def test_two_sweeps_in_a_room_are_refused(write) -> None:
     message = refused(write(propagate=PROPAGATE | {"method": ["swap"], "ridge": [0, 1]}))
-    assert "propagate: only one setting can be a list of values; these are: method, ridge" in message
+    assert "propagate: only one setting can have several values; these do: method, ridge" in message
 
 
 @pytest.mark.parametrize("text", ["a: [1", "- a", "words", "", "\x00"])
@@ -173,14 +173,14 @@ def test_inputs_that_nobody_makes_are_all_named_and_nothing_starts(write, tmp_pa
 
 
 def test_one_room_from_words(tmp_path) -> None:
-    step = pipeline.single_step(
+    (step,) = pipeline.room_steps(
         "retokenize", ["base=b", "corpus=c", "mixture={ru: 1}", "new_tokens=5", f"out={tmp_path}/x"]
     )
     assert (step.room, step.out) == ("retokenize", tmp_path / "x")
     with pytest.raises(UsageError, match="retokenize: out= is missing"):
-        pipeline.single_step("retokenize", ["base=b"])
+        pipeline.room_steps("retokenize", ["base=b"])
     with pytest.raises(UsageError) as caught:
-        pipeline.single_step("retokenize", ["base=b", "out=x", "colour=red"])
+        pipeline.room_steps("retokenize", ["base=b", "out=x", "colour=red"])
     assert all(knob in str(caught.value) for knob in ("corpus", "colour"))
     with pytest.raises(UsageError, match="give one of vocabulary_size, new_tokens, symbols_per_token; found none"):
-        pipeline.single_step("retokenize", ["base=b", "corpus=c", "out=x"])
+        pipeline.room_steps("retokenize", ["base=b", "corpus=c", "out=x"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lep.core.initialization import Initialization, initialize
-    from lep.core.propagation import Projection, fit_projection, keep_special, propagate
+    from lep.core.propagation import Fit, Projection, best, fit_projection, keep_special, propagate
     from lep.core.vocabulary import Kind, Vocabulary, VocabularyMap, vocabulary_map
     from lep.errors import LepError
     from lep.io.tokenizer_files import TokenizerFile, map_vocabularies, read_tokenizer
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _HOME = {
     "Initialization": "lep.core.initialization",
     "initialize": "lep.core.initialization",
+    "Fit": "lep.core.propagation",
     "Projection": "lep.core.propagation",
+    "best": "lep.core.propagation",
     "fit_projection": "lep.core.propagation",
     "keep_special": "lep.core.propagation",
     "propagate": "lep.core.propagation",
@@ -33,6 +35,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Fit",
     "Initialization",
     "Kind",
     "LepError",
@@ -40,6 +43,7 @@ __all__ = [
     "TokenizerFile",
     "Vocabulary",
     "VocabularyMap",
+    "best",
     "fit_projection",
     "initialize",
     "keep_special",

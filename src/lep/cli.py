@@ -107,7 +107,7 @@ def _room(options: argparse.Namespace, console: Console) -> int:
         overrides = [word if word.startswith("out=") else f"{options.room}.{word}" for word in words[1:]]
         steps = pipeline.load_recipe(Path(words[0]), overrides)
         return _walk(pipeline.between(steps, first=options.room, last=options.room), options, console)
-    return _walk([pipeline.single_step(options.room, words)], options, console)
+    return _walk(pipeline.room_steps(options.room, words), options, console)
 
 
 def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -> int:

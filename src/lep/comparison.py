@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 from lep.core.metrics import symbols_per_token
+from lep.core.scripts import script_of
 from lep.core.vocabulary import Kind, Vocabulary
 from lep.errors import DataError
 from lep.io.corpus import Split, corpus_documents, corpus_languages
@@ -20,17 +19,6 @@ CHARACTERS = 1_000_000
 
 FEW_TOKENS = 2
 """A word in no more tokens than these is written in few."""
-
-NO_LETTERS, PARTIAL, OTHER = "no letters", "partial UTF-8", "other"
-
-_SCRIPTS = {"CJK": "Han"} | {
-    name.upper(): name
-    for name in (
-        "Latin Cyrillic Greek Armenian Georgian Hebrew Arabic Ethiopic Devanagari Bengali Gurmukhi Gujarati Tamil "
-        "Telugu Kannada Malayalam Sinhala Thai Lao Tibetan Myanmar Khmer Mongolian Hangul Hiragana Katakana"
-    ).split()
-}
-"""Scripts by the first word of their letters' Unicode names."""
 
 
 @dataclass(frozen=True)
@@ -154,21 +142,6 @@ def rows(found: Comparison) -> Iterator[Row]:
         yield Row(language, f"% of words in ≤ {FEW_TOKENS} tokens", 100 * x.words_in_few, 100 * y.words_in_few, None)
         if x.words_unspelt or y.words_unspelt:
             yield Row(language, "% of words it cannot spell", 100 * x.words_unspelt, 100 * y.words_unspelt, None)
-
-
-def script_of(token: bytes) -> str:
-    """The script of most letters of a token, of the first of them on a tie."""
-    try:
-        text = token.decode()
-    except UnicodeDecodeError:
-        return PARTIAL
-    scripts = Counter(_letter_script(character) for character in text if character.isalpha())
-    return scripts.most_common(1)[0][0] if scripts else NO_LETTERS
-
-
-@cache
-def _letter_script(letter: str) -> str:
-    return _SCRIPTS.get(unicodedata.name(letter, "").split(" ")[0], OTHER)
 
 
 def _read_texts(texts: Path) -> tuple[dict[str, Sample], dict[str, list[str]]]:

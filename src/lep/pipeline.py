@@ -2,7 +2,8 @@
 
 A recipe is the walk as data: `out:` and one section a room, in the order in which they run. Where a setting names an
 input, the name of an earlier room stands for its artifact (`adapted: pretrain`). A list where one value is expected
-makes one artifact for each value (`method: [swap, conversion]` gives `propagate/swap` and `propagate/conversion`).
+makes one artifact for each value (`method: [swap, conversion]` gives `propagate/swap` and `propagate/conversion`), a
+mapping where a path is expected names them (`instruct: {chat: models/chat}` gives `propagate/chat`).
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def load_recipe(file: Path, overrides: Sequence[str] = ()) -> list[Step]:
     return steps
 
 
-def single_step(room: str, assignments: Sequence[str]) -> Step:
-    """One room from the command line: `key=value …` and `out=folder`."""
+def room_steps(room: str, assignments: Sequence[str]) -> list[Step]:
+    """One room from the command line: `key=value …` and `out=folder`; several values of one key are several steps."""
     raw: dict[str, Any] = {}
     for assignment in assignments:
         _override(raw, assignment)
@@ -85,10 +86,14 @@ def single_step(room: str, assignments: Sequence[str]) -> Step:
         raise UsageError(f"{room}: out= is missing: say where the result goes")
     out = Path(str(raw.pop("out")))
     problems: list[str] = []
-    settings = _validated(room, raw, room, problems)
-    if settings is None:
+    found = [(address, _validated(room, values, address, problems)) for address, values in _sweep(room, raw)]
+    if problems:
         raise UsageError("\n  ".join([f"{room}:", *problems]))
-    return Step(room, room, settings, out)
+    return [
+        Step(address, room, settings, out / address.removeprefix(room).removeprefix("/"))
+        for address, settings in found
+        if settings
+    ]
 
 
 def between(steps: Sequence[Step], *, first: str | None, last: str | None) -> list[Step]:
@@ -176,23 +181,28 @@ def _override(raw: dict[str, Any], assignment: str) -> None:
 
 
 def _sweep(room: str, section: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A section, or one for each value of a list that stands where one value is expected."""
-    swept = [
-        key
-        for key, value in section.items()
-        if isinstance(value, list)
-        and key in ROOMS[room].model_fields
-        and get_origin(ROOMS[room].model_fields[key].annotation) not in (list, tuple)
-    ]
+    """A section, or one for each value where one is expected and a list, or a mapping of names to paths, stands."""
+    knobs = ROOMS[room].model_fields
+    swept = [key for key, value in section.items() if key in knobs and _is_several(knobs[key].annotation, value)]
     if len(swept) > 1:
-        raise UsageError(f"{room}: only one setting can be a list of values; these are: {', '.join(swept)}")
+        raise UsageError(f"{room}: only one setting can have several values; these do: {', '.join(swept)}")
     if not swept:
         yield room, dict(section)
         return
-    if not section[swept[0]]:
-        raise UsageError(f"{room}.{swept[0]}: an empty list; give at least one value")
-    for value in section[swept[0]]:
-        yield f"{room}/{value}", dict(section) | {swept[0]: value}
+    values = section[swept[0]]
+    if not values:
+        raise UsageError(f"{room}.{swept[0]}: no value; give at least one")
+    named = list(values.items()) if isinstance(values, Mapping) else [(Path(str(v)).name, v) for v in values]
+    if len(dict(named)) < len(named):
+        raise UsageError(f"{room}.{swept[0]}: two values of one name; name them apart: {{first: …, second: …}}")
+    for name, value in named:
+        yield f"{room}/{name}", dict(section) | {swept[0]: value}
+
+
+def _is_several(expected: Any, value: object) -> bool:
+    if isinstance(value, Mapping):
+        return expected is Path
+    return isinstance(value, list) and get_origin(expected) not in (list, tuple)
 
 
 def _validated(room: str, values: Mapping[str, Any], address: str, problems: list[str]) -> Settings | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lep.core import initialization
+from lep.core import rows
 from lep.core.initialization import check_shapes, initialize
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -28,9 +28,9 @@ def test_shared_rows_are_identical_in_every_bit(random_map, dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("block", [7, 8192])
+@pytest.mark.parametrize("block", [7 * 8, 1 << 24])
 def test_composed_rows_are_means_with_multiplicity(random_map, dense, dtype, block, monkeypatch) -> None:
-    monkeypatch.setattr(initialization, "BLOCK", block)
+    monkeypatch.setattr(rows, "BLOCK", block)
     found = random_map(old=40, new=60)
     old = torch.randn(40, 8).to(dtype)
     out = torch.full((60, 8), float("nan"), dtype=dtype)
@@ -69,13 +69,13 @@ def test_padding_rows_of_the_old_table_are_ignored(random_map) -> None:
 
 
 def test_rows_past_the_vocabulary_become_the_mean_of_all_others(random_map, dense, monkeypatch) -> None:
-    monkeypatch.setattr(initialization, "BLOCK", 7)
+    monkeypatch.setattr(rows, "BLOCK", 7 * 8)
     found, old = random_map(old=40, new=60), torch.randn(40, 8)
     out = torch.full((64, 8), float("nan"))
     told = initialize(old, found, out=out)
-    rows = dense(found) @ old.double()
-    assert torch.allclose(out[60:].double(), rows.mean(dim=0).expand(4, 8), atol=1e-6)
-    assert torch.allclose(out[:60].double(), rows, atol=1e-6) and told.copied + told.composed == 60
+    means = dense(found) @ old.double()
+    assert torch.allclose(out[60:].double(), means.mean(dim=0).expand(4, 8), atol=1e-6)
+    assert torch.allclose(out[:60].double(), means, atol=1e-6) and told.copied + told.composed == 60
 
 
 def test_a_token_without_pieces_is_an_error_not_a_zero_row(random_map) -> None:

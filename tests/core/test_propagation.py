@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lep.core import propagation
-from lep.core.propagation import fit_projection, keep_special, propagate
+from lep.core import rows
+from lep.core.propagation import Fit, best, fit_projection, keep_special, propagate
 from lep.core.vocabulary import VocabularyMap
 
 METHODS = ["swap", "overlap", "conversion"]
@@ -30,7 +30,7 @@ def carried(
     found: VocabularyMap, base: Tensor, instruct: Tensor, adapted: Tensor, method, ridge: float = 0.0
 ) -> Tensor:
     out = torch.full_like(adapted, float("nan"))
-    propagate(adapted, fit_projection(found, base=base, instruct=instruct, method=method, ridge=ridge), out=out)
+    propagate(adapted, fit_projection(Fit(found, base, instruct, ridge=ridge), method), out=out)
     return out
 
 
@@ -63,9 +63,9 @@ def test_an_exact_linear_change_is_recovered(random_map, method) -> None:
     base, _, adapted = tables(dtype=torch.float64)
     change = torch.eye(DIM, dtype=torch.float64) + 0.3 * torch.randn(DIM, DIM, dtype=torch.float64)
     found = random_map(old=OLD, new=NEW)
-    projection = fit_projection(found, base=base, instruct=base @ change, method=method)
+    projection = fit_projection(Fit(found, base, base @ change), method)
     assert off_by(projection.delta + torch.eye(DIM), change.numpy()) < 1e-10
-    assert projection.residual < 1e-7 and projection.residual_heldout < 1e-7
+    assert projection.residual < 1e-7 and projection.heldout.all < 1e-7
     assert torch.allclose(carried(found, base, base @ change, adapted, method), adapted @ change, rtol=1e-9)
 
 
@@ -79,7 +79,7 @@ def test_equals_numpy_on_the_explicit_matrix(random_map, dense, method, missing,
     x = rows_of_fit(found, dense, method) @ base.double()
     y = rows_of_fit(found, dense, method) @ instruct.double()
     expected = np.linalg.lstsq(x.numpy(), y.numpy(), rcond=None)[0]
-    projection = fit_projection(found, base=base, instruct=instruct, method=method)
+    projection = fit_projection(Fit(found, base, instruct), method)
     assert off_by(projection.delta + torch.eye(DIM), expected) < 1e-9
     out = carried(found, base, instruct, adapted, method).double()
     precision = 1e-12 if dtype == torch.float64 else torch.finfo(dtype).eps
@@ -93,7 +93,7 @@ def test_where_rows_are_few_the_projection_is_the_nearest_to_identity(random_map
     found = random_map(old=OLD, new=30)
     x = rows_of_fit(found, dense, method) @ base
     d = rows_of_fit(found, dense, method) @ (instruct - base)
-    projection = fit_projection(found, base=base, instruct=instruct, method=method)
+    projection = fit_projection(Fit(found, base, instruct), method)
     expected, _, rank, _ = np.linalg.lstsq(x.numpy(), d.numpy(), rcond=None)
     assert projection.rank == rank < 8 * DIM
     assert off_by(projection.delta, expected) < 1e-9
@@ -104,7 +104,7 @@ def test_ridge_leads_to_swap(random_map, method) -> None:
     base, instruct, adapted = tables()
     found = random_map(old=OLD, new=NEW)
     distances = [
-        fit_projection(found, base=base, instruct=instruct, method=method, ridge=ridge).distance_from_identity
+        fit_projection(Fit(found, base, instruct, ridge=ridge), method).distance_from_identity
         for ridge in (0.0, 1.0, 1e3, 1e6)
     ]
     assert distances == sorted(distances, reverse=True) and distances[0] > 10 * distances[-1]
@@ -126,13 +126,13 @@ def test_permuting_the_new_vocabulary_permutes_the_result(random_map, method) ->
 def test_blocks_equal_at_once(random_map, method, monkeypatch) -> None:
     base, instruct, adapted = tables(dtype=torch.float64)
     found = random_map(old=OLD, new=NEW, missing=3)
-    once = fit_projection(found, base=base, instruct=instruct, method=method)
+    once = fit_projection(Fit(found, base, instruct), method)
     out = carried(found, base, instruct, adapted, method)
-    monkeypatch.setattr(propagation, "BLOCK", 7)
-    blocks = fit_projection(found, base=base, instruct=instruct, method=method)
+    monkeypatch.setattr(rows, "BLOCK", 7 * DIM)
+    blocks = fit_projection(Fit(found, base, instruct), method)
     assert torch.allclose(blocks.delta, once.delta, rtol=1e-9, atol=1e-12)
     assert blocks.residual == pytest.approx(once.residual, rel=1e-9)
-    assert blocks.residual_heldout == pytest.approx(once.residual_heldout, rel=1e-9)
+    assert blocks.heldout.all == pytest.approx(once.heldout.all, rel=1e-9)
     assert torch.allclose(carried(found, base, instruct, adapted, method), out, rtol=1e-9)
 
 
@@ -157,7 +157,7 @@ def test_special_tokens_keep_the_instruct_row_bit_for_bit() -> None:
 def test_diagnostics_are_those_of_the_explicit_fit(random_map, dense, method) -> None:
     base, instruct, _ = tables(dtype=torch.float64)
     found = random_map(old=OLD, new=NEW, missing=4)
-    told = fit_projection(found, base=base, instruct=instruct, method=method)
+    told = fit_projection(Fit(found, base, instruct), method)
     x = rows_of_fit(found, dense, method) @ base
     d = rows_of_fit(found, dense, method) @ (instruct - base)
     singular = np.linalg.svd(x.numpy(), compute_uv=False)
@@ -167,17 +167,82 @@ def test_diagnostics_are_those_of_the_explicit_fit(random_map, dense, method) ->
     assert told.distance_from_identity == pytest.approx(float(told.delta.norm()) / DIM**0.5)
 
 
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_heldout_errors_are_those_of_a_fit_without_every_tenth_row_of_t(random_map, dense, method, weighed) -> None:
+    base, instruct, _ = tables(dtype=torch.float64)
+    found = random_map(old=OLD, new=NEW, missing=2)
+    weights = torch.rand(NEW) + 0.1 if weighed else None
+    labels = torch.arange(NEW) // 10 % 4
+    labels += labels == 3  # no token has label 3
+    told = fit_projection(Fit(found, base, instruct, weights=weights, labels=labels), method).heldout
+    root = (torch.ones(NEW) if weights is None else weights).double().sqrt()[:, None]
+    x, d = (root * (dense(found) @ table) for table in (base, instruct - base))
+    judged = (found.lengths > 0).nonzero().flatten()[9::10]
+    seen = found.shared if method == "overlap" else found.lengths > 0
+    seen = seen & ~torch.isin(torch.arange(NEW), judged)
+    delta = torch.zeros(DIM, DIM, dtype=torch.float64)
+    if method != "swap":
+        delta = torch.from_numpy(np.linalg.lstsq(x[seen].numpy(), d[seen].numpy(), rcond=None)[0])
+
+    def error(among: Tensor) -> float:
+        ids = judged[among[judged]]
+        return float((x[ids] @ delta - d[ids]).norm() / d[ids].norm())
+
+    everything = torch.ones(NEW, dtype=torch.bool)
+    assert told.all == pytest.approx(error(everything), rel=1e-9)
+    assert told.shared == pytest.approx(error(found.shared), rel=1e-9)
+    assert told.composed == pytest.approx(error(~found.shared), rel=1e-9)
+    assert told.by_label[3] is None
+    for label in (0, 1, 2, 4):
+        assert told.by_label[label] == pytest.approx(error(labels == label), rel=1e-9)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 3.0])
 @pytest.mark.parametrize("method", ["overlap", "conversion"])
-def test_heldout_residual_is_that_of_a_fit_without_every_tenth_row(random_map, dense, method) -> None:
+def test_weights_are_those_of_weighted_least_squares(random_map, dense, method, ridge) -> None:
+    base, instruct, _ = tables(dtype=torch.float64)
+    found, weights = random_map(old=OLD, new=NEW), torch.rand(NEW)
+    root = weights.double().sqrt()[found.shared if method == "overlap" else slice(None), None]
+    x = root * (rows_of_fit(found, dense, method) @ base)
+    d = root * (rows_of_fit(found, dense, method) @ (instruct - base))
+    augmented = np.vstack([x.numpy(), ridge**0.5 * np.eye(DIM)])
+    expected = np.linalg.lstsq(augmented, np.vstack([d.numpy(), np.zeros((DIM, DIM))]), rcond=None)[0]
+    assert off_by(fit_projection(Fit(found, base, instruct, ridge, weights), method).delta, expected) < 1e-9
+
+
+@pytest.mark.parametrize("method", ["overlap", "conversion"])
+def test_instruct_models_of_one_base_share_the_gram_matrices(random_map, method) -> None:
+    base, instruct, _ = tables(dtype=torch.float64)
+    _, other, _ = tables(seed=1, dtype=torch.float64)
+    found, grams = random_map(old=OLD, new=NEW), []
+    fit_projection(Fit(found, base, other), method, grams=grams)
+    alone, shared = (fit_projection(Fit(found, base, instruct), method, grams=known) for known in (None, grams))
+    assert len(grams) == 2
+    assert torch.equal(shared.delta, alone.delta) and shared.heldout == alone.heldout
+    assert (shared.residual, shared.rank, shared.condition) == (alone.residual, alone.rank, alone.condition)
+
+
+@pytest.mark.parametrize("condition", [1e3, 1e8])
+def test_the_condition_chooses_the_solver_and_a_linear_change_is_recovered_by_both(random_map, condition) -> None:
+    base, _, _ = tables(dtype=torch.float64)
+    base = base * torch.logspace(0, -float(np.log10(condition)), DIM, dtype=torch.float64)
+    change = torch.eye(DIM, dtype=torch.float64) + 0.1 * torch.randn(DIM, DIM, dtype=torch.float64)
+    told = fit_projection(Fit(random_map(old=OLD, new=NEW), base, base @ change), "conversion")
+    assert told.solver == ("normal equations" if condition < 1e6 else "blocked QR")
+    assert told.condition == pytest.approx(condition, rel=0.9)
+    assert off_by(told.delta + torch.eye(DIM), change.numpy()) < 1e-15 * condition**2 + 1e-7
+
+
+def test_the_best_method_errs_least_on_heldout_rows(random_map) -> None:
     base, instruct, _ = tables(dtype=torch.float64)
     found = random_map(old=OLD, new=NEW)
-    x = (rows_of_fit(found, dense, method) @ base).numpy()
-    d = (rows_of_fit(found, dense, method) @ (instruct - base)).numpy()
-    judged = np.arange(len(x)) % 10 == 9
-    delta = np.linalg.lstsq(x[~judged], d[~judged], rcond=None)[0]
-    expected = np.linalg.norm(x[judged] @ delta - d[judged]) / np.linalg.norm(d[judged])
-    told = fit_projection(found, base=base, instruct=instruct, method=method)
-    assert told.residual_heldout == pytest.approx(expected, rel=1e-9)
+    for change in (base * 1.5, instruct, base + torch.randn(OLD, DIM)):
+        fits = [fit_projection(Fit(found, base, change), method) for method in METHODS]
+        assert fits[0].heldout.all == pytest.approx(1)
+        assert best(fits).heldout.all == min(fit.heldout.all for fit in fits)
+    same = [fit_projection(Fit(found, base, base.clone()), method) for method in METHODS]
+    assert best(same).method == "swap" and same[0].heldout.all is None
 
 
 def test_heldout_residual_agrees_on_many_rows_and_tells_overfitting_on_few() -> None:
@@ -188,8 +253,8 @@ def test_heldout_residual_agrees_on_many_rows_and_tells_overfitting_on_few() -> 
         noise = torch.randn(rows, dim, generator=chance, dtype=torch.float64)
         ids = torch.arange(rows)
         same = VocabularyMap(pieces=ids, offsets=torch.arange(rows + 1), shared=ids >= 0, old_size=rows)
-        told = fit_projection(same, base=base, instruct=base + change + noise, method="overlap")
-        return told.residual, told.residual_heldout
+        told = fit_projection(Fit(same, base, base + change + noise), "overlap")
+        return told.residual, told.heldout.all
 
     fitted, heldout = residuals(5000, 8)
     assert heldout == pytest.approx(fitted, rel=0.05)
@@ -201,12 +266,16 @@ def test_heldout_residual_agrees_on_many_rows_and_tells_overfitting_on_few() -> 
 def test_what_does_not_fit_is_an_error(random_map) -> None:
     base, instruct, adapted = tables()
     found = random_map(old=OLD, new=NEW)
-    with pytest.raises(ValueError, match=r"\(150, 16\), the instruct table \(149, 16\)"):
-        fit_projection(found, base=base, instruct=instruct[1:], method="conversion")
-    with pytest.raises(ValueError, match="149 rows for 150 old tokens"):
-        fit_projection(found, base=base[1:], instruct=instruct[1:], method="swap")
+    with pytest.raises(ValueError, match="base rows have 16 columns, instruct rows 15"):
+        Fit(found, base, instruct[:, 1:])
+    for name, tables_ in (("base", (base[:-1], instruct)), ("instruct", (base, instruct[:-1]))):
+        with pytest.raises(ValueError, match=f"the {name} table has 149 rows; token 149 is needed"):
+            Fit(found, *tables_)
+    longer = torch.cat([instruct, torch.full((3, DIM), float("nan"))])
+    same = [fit_projection(Fit(found, base, table), "conversion").delta for table in (instruct, longer)]
+    assert torch.equal(*same), "rows past the vocabulary are nobody's business"
     with pytest.raises(ValueError, match=r"\(240, 16\), the propagated one \(239, 16\)"):
-        propagate(adapted, fit_projection(found, base=base, instruct=instruct, method="swap"), out=adapted[1:])
+        propagate(adapted, fit_projection(Fit(found, base, instruct), "swap"), out=adapted[1:])
 
 
 @pytest.mark.parametrize("method", ["overlap", "conversion"])
@@ -215,11 +284,11 @@ def test_rows_that_are_not_finite_or_not_there_are_errors(random_map, method) ->
     found = random_map(old=OLD, new=NEW)
     instruct[found.pieces[0]] = float("nan")
     with pytest.raises(ValueError, match="NaN"):
-        fit_projection(found, base=base, instruct=instruct, method=method)
+        fit_projection(Fit(found, base, instruct), method)
     empty = torch.zeros(NEW + 1, dtype=torch.int64)
     nothing = replace(found, pieces=empty[:0], offsets=empty, shared=empty[:-1] > 0)
     with pytest.raises(ValueError, match="no rows"):
-        fit_projection(nothing, base=base, instruct=base, method=method)
+        fit_projection(Fit(nothing, base, base), method)
 
 
 def test_swap_reads_no_row(random_map) -> None:

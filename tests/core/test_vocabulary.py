@@ -87,5 +87,13 @@ def test_average_is_the_mean_with_multiplicity() -> None:
     found = mapped((b"ab", Kind.NORMAL), (b"aba", Kind.NORMAL), (b"b", Kind.NORMAL))
     table = torch.randn(len(OLD), 3)
     expected = torch.stack([table[2], (2 * table[0] + table[1]) / 3, table[1]]).double()
-    for rows in (slice(0, 3), slice(1, 3), slice(0, 1)):
-        assert torch.allclose(found.average(table, rows, dtype=torch.float64), expected[rows], rtol=1e-6)
+    for ids in ([0, 1, 2], [1, 2], [0], [2, 1, 1], [2, 2]):
+        rows = found.average(table, torch.tensor(ids), dtype=torch.float64)
+        assert torch.allclose(rows, expected[ids], rtol=1e-6)
+
+
+def test_without_some_tokens_the_others_stay_as_they_were() -> None:
+    found = mapped((b"ab", Kind.NORMAL), (b"aba", Kind.NORMAL), (b"b", Kind.NORMAL), (b"bab", Kind.NORMAL))
+    less = found.without(torch.tensor([0, 3]))
+    assert less.missing.tolist() == [0, 3] and less.shared.tolist() == [False, False, True, False]
+    assert pieces_of(less) == [[], pieces_of(found)[1], pieces_of(found)[2], []]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lep.io.checkpoint import copy_model, copy_tokenizer, copy_with_tables
+from lep.errors import CheckpointError
+from lep.io.checkpoint import TABLES, copy_model, copy_tokenizer, copy_with_tables, lay_out
 from lep.io.model import open_model, read_json
 from lep.io.tensors import INDEX
 from lep.io.tokenizer_files import read_tokenizer
@@ -39,9 +42,9 @@ def all_tensors(folder: Path) -> dict[str, torch.Tensor]:
 def test_a_copy_has_new_tables_and_all_else_byte_for_byte(model_folders, tmp_path, tied, shards) -> None:
     source = open_model(model_folders[tied, shards])
     wanted = {room: torch.randn(ROWS, 32).bfloat16() for room in source.tables()}
-    for room, view in copy_with_tables(source, tmp_path, rows=ROWS).items():
+    for room, view in copy_with_tables(lay_out(source, rows=ROWS), tmp_path).items():
         view[:] = wanted.pop(room)
-        wanted[room] = view.clone()
+        wanted[room] = view[:]
     before, after = all_tensors(source.path), all_tensors(tmp_path)
     assert before.keys() == after.keys()
     for name, tensor in before.items():
@@ -53,7 +56,7 @@ def test_a_copy_has_new_tables_and_all_else_byte_for_byte(model_folders, tmp_pat
 @pytest.mark.parametrize(("tied", "shards"), SHAPES)
 def test_transformers_loads_the_copy(model_folders, tmp_path, tied, shards) -> None:
     source = open_model(model_folders[tied, shards])
-    for room, view in copy_with_tables(source, tmp_path, rows=ROWS).items():
+    for room, view in copy_with_tables(lay_out(source, rows=ROWS), tmp_path).items():
         view[:] = torch.randn(ROWS, 32, generator=torch.Generator().manual_seed(len(room))).bfloat16()
     model, loading = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"] and not loading["mismatched_keys"]
@@ -61,26 +64,84 @@ def test_transformers_loads_the_copy(model_folders, tmp_path, tied, shards) -> N
     assert embed.shape == head.shape == (ROWS, 32) and model.config.vocab_size == ROWS
     assert (embed.data_ptr() == head.data_ptr()) is tied
     tables = open_model(tmp_path).tables()
-    assert torch.equal(embed, tables["embed"]) and torch.equal(head, tables.get("head", embed))
+    assert torch.equal(embed, tables["embed"][:]) and torch.equal(head, tables.get("head", embed)[:])
     assert model(torch.tensor([[ROWS - 1, 0]])).logits.isfinite().all()
 
 
+@pytest.mark.parametrize("link", ["hard", "copy"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_shards_without_a_table_are_linked_not_copied(model_folders, tmp_path, tied) -> None:
+def test_shards_without_a_table_are_linked_and_tables_get_their_own(model_folders, tmp_path, tied, link) -> None:
     source = open_model(model_folders[tied, 3])
-    copy_with_tables(source, tmp_path, rows=ROWS)
-    linked = {shard.name for shard in source.checkpoint.shards if (tmp_path / shard.name).samefile(shard)}
+    layout = lay_out(source, rows=ROWS)
+    copy_with_tables(layout, tmp_path, link=link)
     names = [shard.name for shard in source.checkpoint.shards]
-    assert linked == set(names[1:] if tied else names[1:2])
+    linked = {name for name in names if (tmp_path / name).samefile(source.path / name)}
+    assert linked == (set(names[1:] if tied else names[1:2]) if link == "hard" else set())
+    assert set(load_file(tmp_path / TABLES)) == ({EMBED} if tied else {EMBED, HEAD})
+    written = [tmp_path / name for name in [TABLES, *names] if name not in linked]
+    headers = sum(8 + int.from_bytes(file.read_bytes()[:8], "little") for file in written)
+    others = 0 if link == "hard" else sum((tmp_path / name).stat().st_size for name in names[1 : 3 if tied else 2])
+    if link == "hard":
+        assert layout.bytes == sum(file.stat().st_size for file in written) - headers
+    assert layout.bytes < sum(file.stat().st_size for file in written) - others
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_index_says_the_new_size(model_folders, tmp_path, tied) -> None:
+def test_the_index_says_where_everything_is(model_folders, tmp_path, tied) -> None:
     source = open_model(model_folders[tied, 3])
-    copy_with_tables(source, tmp_path, rows=ROWS)
+    copy_with_tables(lay_out(source, rows=ROWS), tmp_path)
     index = read_json(tmp_path / INDEX)
-    assert index["weight_map"] == read_json(source.path / INDEX)["weight_map"]
+    places = {name: file.name for file in tmp_path.glob("*.safetensors") for name in load_file(file)}
+    assert index["weight_map"] == places and places.keys() == source.checkpoint.entries.keys()
     assert index["metadata"]["total_size"] == sum(t.numel() * t.itemsize for t in all_tensors(tmp_path).values())
+
+
+def test_a_copy_of_a_copy_is_as_the_first(model_folders, tmp_path) -> None:
+    source = open_model(model_folders[False, 3])
+    for folder, rows in (("once", ROWS), ("twice", ROWS + 7)):
+        (tmp_path / folder).mkdir()
+        for table in copy_with_tables(lay_out(source, rows=rows), tmp_path / folder, link="hard").values():
+            table[:] = torch.ones(rows, 32)
+        source = open_model(tmp_path / folder)
+    files = [{file.name for file in (tmp_path / folder).iterdir()} for folder in ("once", "twice")]
+    assert files[0] == files[1] and len(source.rows("head")) == ROWS + 7
+    linked = [file for file in files[1] if (tmp_path / "twice" / file).samefile(tmp_path / "once" / file)]
+    assert len(linked) == len(files[1]) - 4, "all but the tables, the index and two configurations"
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_tied_model_can_get_a_head_of_its_own(model_folders, tmp_path, shards) -> None:
+    source = open_model(model_folders[True, shards])
+    tables = copy_with_tables(lay_out(source, rows=ROWS, tied=False), tmp_path)
+    tables["embed"][:], tables["head"][:] = torch.ones(ROWS, 32), torch.full((ROWS, 32), 2.0)
+    model, loading = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not loading["missing_keys"] and not loading["unexpected_keys"] and not model.config.tie_word_embeddings
+    assert (model.get_input_embeddings().weight == 1).all() and (model.get_output_embeddings().weight == 2).all()
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_other_tensors_can_get_new_values(model_folders, tmp_path, shards) -> None:
+    source = open_model(model_folders[True, shards])
+    name = "model.layers.1.mlp.up_proj.weight"
+    values = {name: lambda: torch.full((48, 32), 3.0)}
+    copy_with_tables(lay_out(source, rows=ROWS, changed=values), tmp_path, values=values)
+    before, after = all_tensors(source.path), all_tensors(tmp_path)
+    assert (after[name] == 3).all()
+    assert all(torch.equal(before[other], after[other]) for other in before.keys() - {name, EMBED})
+
+
+@pytest.mark.parametrize("link", ["hard", "copy"])
+def test_a_disk_that_is_too_full_is_an_error_before_anything_is_written(
+    model_folders, tmp_path, monkeypatch, link
+) -> None:
+    layout = lay_out(open_model(model_folders[True, 3]), rows=ROWS)
+    needed = layout.bytes + (sum(file.stat().st_size for file in layout.links) if link == "copy" else 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+    with pytest.raises(CheckpointError, match=r"GB are to be written and .* free; make room, or give another out="):
+        copy_with_tables(layout, tmp_path, link=link)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
+    copy_with_tables(layout, tmp_path, link=link)
 
 
 def test_an_interrupted_copy_can_be_made_again(model_folders, tmp_path) -> None:
@@ -88,8 +149,8 @@ def test_an_interrupted_copy_can_be_made_again(model_folders, tmp_path) -> None:
     source = open_model(model_folders[False, 3])
     before = {shard: shard.read_bytes() for shard in source.checkpoint.shards}
     for _ in range(2):
-        for view in copy_with_tables(source, tmp_path, rows=ROWS).values():
-            view[:] = 1
+        for table in copy_with_tables(lay_out(source, rows=ROWS), tmp_path).values():
+            table[:] = torch.ones(ROWS, 32)
     for view in copy_model(source, tmp_path).values():
         view[:] = 2
     assert {shard: shard.read_bytes() for shard in source.checkpoint.shards} == before
@@ -101,7 +162,7 @@ def test_configuration_and_small_files_are_carried_but_no_tokenizer_and_nothing_
     for name, text in extra.items():
         (source.path / name).write_text(text)
     try:
-        copy_with_tables(source, tmp_path, rows=ROWS)
+        copy_with_tables(lay_out(source, rows=ROWS), tmp_path)
     finally:
         for name in extra:
             (source.path / name).unlink()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from lep.errors import CheckpointError
 from lep.io import tensors
-from lep.io.tensors import INDEX, SINGLE, open_checkpoint, read_header, rewrite_shard
+from lep.io.tensors import INDEX, SINGLE, open_checkpoint, read_header, view, write_shard
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
@@ -142,15 +142,16 @@ def test_an_integer_table_and_an_unknown_name_are_errors(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("crosses_file_systems", [False, True])
-def test_rewriting_keeps_all_other_bytes(folder: Path, crosses_file_systems: bool, monkeypatch) -> None:
+def test_writing_keeps_all_other_bytes(folder: Path, crosses_file_systems: bool, monkeypatch) -> None:
     if crosses_file_systems:
         monkeypatch.setattr(tensors, "_CHUNK", 5)
         monkeypatch.setattr(os, "copy_file_range", _refuse)
     before, target = load_file(folder / SINGLE), folder / "new.safetensors"
     rows = torch.randn(9, 3)
-    views = rewrite_shard(folder / SINGLE, target, replaced={"float32": (9, 3), "float16": (2, 3)})
-    views["float32"][:] = rows
-    views["float16"][:] = rows[:2].half()
+    kept = {name: entry for name, entry in read_header(folder / SINGLE).items() if name not in ("float32", "float16")}
+    places = write_shard(target, kept=kept, fresh={"float32": ("F32", (9, 3)), "float16": ("F16", (2, 3))})
+    view(places["float32"], writable=True)[:] = rows
+    view(places["float16"], writable=True)[:] = rows[:2].half()
     after = load_file(target)
     assert list(after) and set(after) == set(before)
     for name, tensor in before.items():
@@ -165,15 +166,16 @@ def _refuse(*_: int) -> int:
     raise OSError(18, "Invalid cross-device link")
 
 
-def test_a_rewritten_shard_has_the_mode_of_any_new_file(folder: Path) -> None:
-    rewrite_shard(folder / SINGLE, folder / "new.safetensors", replaced={})
+def test_a_written_shard_has_the_mode_of_any_new_file_and_its_space(folder: Path) -> None:
+    write_shard(folder / "new.safetensors", kept={}, fresh={"table": ("F32", (1000, 1000))})
     (folder / "plain").touch()
     assert stat.S_IMODE((folder / "new.safetensors").stat().st_mode) == stat.S_IMODE((folder / "plain").stat().st_mode)
+    assert (folder / "new.safetensors").stat().st_blocks * 512 >= 4_000_000, "not sparse: a full disk shows now"
 
 
-def test_rewriting_never_overwrites(folder: Path) -> None:
+def test_writing_never_overwrites(folder: Path) -> None:
     with pytest.raises(FileExistsError):
-        rewrite_shard(folder / SINGLE, folder / SINGLE, replaced={})
+        write_shard(folder / SINGLE, kept={}, fresh={})
     assert read_header(folder / SINGLE)
 
 
@@ -188,7 +190,9 @@ def test_a_table_of_odd_size_before_a_wider_dtype_is_no_trouble(tmp_path: Path) 
     text += b" " * (-len(text) % 8)
     body = torch.zeros(6, dtype=torch.bfloat16).view(torch.uint8).numpy().tobytes() + torch.ones(2).numpy().tobytes()
     (tmp_path / SINGLE).write_bytes(len(text).to_bytes(8, "little") + text + body)
-    rewrite_shard(tmp_path / SINGLE, tmp_path / "new.safetensors", replaced={"table": (3, 3)})["table"][:] = 5
+    kept = {"wide": read_header(tmp_path / SINGLE)["wide"]}
+    places = write_shard(tmp_path / "new.safetensors", kept=kept, fresh={"table": ("BF16", (3, 3))})
+    view(places["table"], writable=True)[:] = 5
     assert torch.equal(load_file(tmp_path / "new.safetensors")["wide"], torch.ones(2))
     (tmp_path / "new.safetensors").replace(tmp_path / SINGLE)
     assert torch.equal(open_checkpoint(tmp_path).tensor("wide"), torch.ones(2))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lep.core.propagation import fit_projection
+from lep.core.propagation import Fit, fit_projection
 from lep.core.vocabulary import Kind
 
 pytestmark = pytest.mark.slow
@@ -91,7 +91,7 @@ def test_conversion_is_numpys_least_squares_on_the_explicit_rows(real, old, new)
     instruct = base + 0.1 * torch.randn(found.old_size, dim, generator=chance)
     x, y = matrix @ base.double().numpy(), matrix @ instruct.double().numpy()
     expected = np.linalg.lstsq(x, y, rcond=None)[0]
-    projection = fit_projection(found, base=base, instruct=instruct, method="conversion")
+    projection = fit_projection(Fit(found, base, instruct), "conversion")
     solved = projection.delta.numpy() + np.eye(dim)
     assert np.linalg.norm(solved - expected) < 1e-9 * np.linalg.norm(expected)
     assert projection.rows == len(x) and projection.rank == dim

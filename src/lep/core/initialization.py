@@ -8,13 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from lep.core.rows import Rows, WritableRows, spans
 from lep.core.vocabulary import VocabularyMap
-
-BLOCK = 8192
-"""Rows handled at once: bounds the memory of everything that walks over a table."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +27,14 @@ class Initialization:
     """Mean Euclidean norm of the copied and of the composed rows; means of several rows are shorter."""
 
 
-def initialize(
-    old: Float[Tensor, "old dim"], vocabulary_map: VocabularyMap, *, out: Float[Tensor, "new dim"]
-) -> Initialization:
+def initialize(old: Rows, vocabulary_map: VocabularyMap, *, out: WritableRows) -> Initialization:
     """Write E_new = T · E_old into `out`: shared rows bit by bit, the others as the mean of their pieces' rows.
 
     Args:
-        old: the old table, any float dtype, possibly memory-mapped.
+        old: the old table, `old × dim`, any float dtype.
         vocabulary_map: T.
-        out: receives the new table; its dtype is the result's. Rows past the vocabulary, which no token has, become
-            the mean of all others.
+        out: receives the new table, `new × dim`; its dtype is the result's. Rows past the vocabulary, which no token
+            has, become the mean of all others.
 
     Raises:
         ValueError: `old` or `out` does not fit the map, or some new token has no pieces.
@@ -52,15 +47,16 @@ def initialize(
     precision = torch.promote_types(old.dtype, torch.float32)
     total = torch.zeros(old.shape[1], dtype=torch.float64)
     norms = torch.empty(vocabulary_map.new_size, dtype=torch.float64)
-    for start in range(0, vocabulary_map.new_size, BLOCK):
-        rows = slice(start, min(start + BLOCK, vocabulary_map.new_size))
-        block = vocabulary_map.average(old, rows, dtype=precision)
-        out[rows] = block.to(out.dtype)
-        copied = vocabulary_map.shared[rows].nonzero().flatten()
-        out[rows][copied] = old[vocabulary_map.pieces[vocabulary_map.offsets[:-1][rows][copied]]].to(out.dtype)
-        norms[rows] = block.double().norm(dim=1)
-        total += block.sum(dim=0, dtype=torch.float64)
-    out[vocabulary_map.new_size :] = (total / vocabulary_map.new_size).to(out.dtype)
+    for span in spans(vocabulary_map.new_size, dim=old.shape[1]):
+        ids = torch.arange(span.start, span.stop)
+        means = vocabulary_map.average(old, ids, dtype=precision)
+        rows, copied = means.to(out.dtype), vocabulary_map.shared[ids]
+        rows[copied] = old[vocabulary_map.pieces[vocabulary_map.offsets[ids[copied]]]].to(out.dtype)
+        out[span] = rows
+        norms[span] = means.double().norm(dim=1)
+        total += means.sum(dim=0, dtype=torch.float64)
+    padding = (total / vocabulary_map.new_size).to(out.dtype).expand(len(out) - vocabulary_map.new_size, -1)
+    out[vocabulary_map.new_size : len(out)] = padding
     shared, lengths = vocabulary_map.shared, vocabulary_map.lengths.double()
     return Initialization(
         copied=int(shared.sum()),
@@ -71,9 +67,7 @@ def initialize(
     )
 
 
-def check_shapes(
-    vocabulary_map: VocabularyMap, *, old: Float[Tensor, "old dim"], new: Float[Tensor, "new dim"]
-) -> None:
+def check_shapes(vocabulary_map: VocabularyMap, *, old: Rows, new: Rows) -> None:
     """`ValueError` when the tables have fewer rows than the vocabularies, or differ in width."""
     if old.shape[0] < vocabulary_map.old_size:
         raise ValueError(f"the old table has {old.shape[0]} rows for {vocabulary_map.old_size} old tokens")

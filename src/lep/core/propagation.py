@@ -1,12 +1,12 @@
 """Learned Embedding Propagation: carry the adapted tables into an instruct model, in closed form.
 
 `E_propagated = E_adapted · P` with P = I + Δ, fitted so that it maps base rows onto instruct rows.
-Axes: `old`, `new` vocabulary ids; `dim` the model's width.
+Axes: `old`, `new` vocabulary ids; `dim` the model's width; `n` rows of a block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,14 +14,30 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lep.core.initialization import BLOCK
-from lep.core.least_squares import NormalEquations
+from lep.core.least_squares import BlockedQR, IllConditioned, NormalEquations, Solution
+from lep.core.rows import Rows, WritableRows, block_rows, spans
 from lep.core.vocabulary import VocabularyMap
 
 Method = Literal["swap", "overlap", "conversion"]
+METHODS: tuple[Method, ...] = ("swap", "overlap", "conversion")
+
+Advance = Callable[[int], object]
 
 HELDOUT = 10
-"""Every tenth row of a fit is also judged by a projection fitted without it."""
+"""Every tenth row of T is kept from a first fit, which is judged by it; the fit that counts sees all rows."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """‖XP − Y‖ / ‖X − Y‖ over the held-out rows of T, P fitted without them: 1 is no better than swap.
+
+    The same rows judge every method, so these can be compared. None: no such row, or none that differs.
+    """
+
+    all: float | None
+    shared: float | None
+    composed: float | None
+    by_label: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -37,114 +53,186 @@ class Projection:
     """Share of the new tokens among those rows."""
     rank: int | None
     condition: float | None
-    residual: float | None
-    """‖XP − Y‖ / ‖X − Y‖ over the rows of the fit: 1 is no better than swap."""
-    residual_heldout: float | None
-    """The same over a tenth of the rows, of a projection fitted to the other nine tenths."""
+    solver: Literal["normal equations", "blocked QR"] | None
+    residual: float
+    """‖XP − Y‖ / ‖X − Y‖ over the rows of the fit."""
+    heldout: Errors | None
+    """None where there are too few rows to keep some from the fit."""
     distance_from_identity: float
     """‖P − I‖ / ‖I‖, Frobenius."""
 
 
-def fit_projection(
-    vocabulary_map: VocabularyMap,
-    *,
-    base: Float[Tensor, "old dim"],
-    instruct: Float[Tensor, "old dim"],
-    method: Method,
-    ridge: float = 0.0,
-) -> Projection:
+@dataclass(frozen=True)
+class Fit:
+    """What a fit looks at: the rows of T·E_base and of T·E_instruct, weighed and labelled."""
+
+    vocabulary_map: VocabularyMap
+    base: Rows
+    """The base table, `old × dim`, any float dtype."""
+    instruct: Rows
+    """The instruct model's; it may have more rows."""
+    ridge: float = 0.0
+    """λ, in units of squared row entries summed over rows."""
+    weights: Float[Tensor, " new"] | None = None
+    """How much each new token's row counts, in any unit; none: all the same."""
+    labels: Int[Tensor, " new"] | None = None
+    """A label of each new token, by which held-out errors are told apart; none: all 0."""
+    device: torch.device | str = "cpu"
+    """Where blocks of rows are multiplied and Δ is solved."""
+    advance: Advance | None = None
+    """Told of every block how many rows it had."""
+
+    def __post_init__(self) -> None:
+        if self.base.shape[1] != self.instruct.shape[1]:
+            raise ValueError(f"base rows have {self.base.shape[1]} columns, instruct rows {self.instruct.shape[1]}")
+        needed = int(self.vocabulary_map.pieces.max()) + 1 if len(self.vocabulary_map.pieces) else 0
+        for name, table in (("base", self.base), ("instruct", self.instruct)):
+            if len(table) < needed:
+                raise ValueError(f"the {name} table has {len(table)} rows; token {needed - 1} is needed")
+
+    @property
+    def dim(self) -> int:
+        """Width of the tables."""
+        return self.base.shape[1]
+
+    def blocks(self, ids: Int[Tensor, " ids"]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """X = T·E_base and D = T·E_instruct − X of these new tokens, block by block, with the tokens' ids."""
+        for part in ids.split(block_rows(self.dim)):
+            x = self.vocabulary_map.average(self.base, part, dtype=torch.float64, device=self.device)
+            d = self.vocabulary_map.average(self.instruct, part, dtype=torch.float64, device=self.device) - x
+            if self.weights is not None:
+                root = self.weights[part].to(x).sqrt()[:, None]
+                x, d = x * root, d * root
+            yield part, x, d
+            if self.advance:
+                self.advance(len(part))
+
+    def errors(self, ids: Int[Tensor, " ids"], delta: Float[Tensor, "dim dim"] | None) -> Errors:
+        """How far P is from right on these new tokens."""
+        labels = torch.zeros(self.vocabulary_map.new_size, dtype=torch.int64) if self.labels is None else self.labels
+        groups = labels * 2 + self.vocabulary_map.shared
+        missed = torch.zeros(2, 2 * (int(labels.max()) + 1), dtype=torch.float64, device=self.device)
+        for part, x, d in self.blocks(ids):
+            error = d if delta is None else d - x @ delta
+            squares = torch.stack([error.square().sum(dim=1), d.square().sum(dim=1)])
+            missed.index_add_(1, groups[part].to(self.device), squares)
+        sums = missed.cpu().view(2, -1, 2)
+        return Errors(
+            all=_ratio(sums.sum(dim=(1, 2))),
+            shared=_ratio(sums[:, :, 1].sum(dim=1)),
+            composed=_ratio(sums[:, :, 0].sum(dim=1)),
+            by_label=tuple(_ratio(pair) for pair in sums.sum(dim=2).T),
+        )
+
+
+def fit_projection(fit: Fit, method: Method, *, grams: list[Tensor] | None = None) -> Projection:
     """P = argmin ‖X P − Y‖² + λ‖P − I‖² for one table.
 
     overlap: X, Y are the base and the instruct rows of the shared tokens; conversion: T·E_base and T·E_instruct, over
     all new tokens that have a row in T. Where X is rank-deficient and λ = 0, P is the solution nearest to I.
 
     Args:
-        vocabulary_map: T; for overlap, which tokens are shared.
-        base, instruct: tables of the two siblings, same shape, any float dtype, possibly memory-mapped.
-        method: `swap` reads no rows.
-        ridge: λ.
+        fit: the two tables and T.
+        method: `swap` fits nothing.
+        grams: G of the same map, base table, method, weights and device: filled when empty, else used. So many
+            instruct models of one base share it.
 
     Raises:
-        ValueError: shapes differ, rows are not finite, or no row serves the fit.
+        ValueError: rows are not finite, or no row serves the fit.
 
     Source: arXiv 2412.21140 eq. 7–14; METHOD §2 for the difference form. Solved in float64.
     """
-    if base.shape != instruct.shape:
-        raise ValueError(f"the base table is {tuple(base.shape)}, the instruct table {tuple(instruct.shape)}")
-    if base.shape[0] < vocabulary_map.old_size:
-        raise ValueError(f"the tables have {base.shape[0]} rows for {vocabulary_map.old_size} old tokens")
+    has_row = (fit.vocabulary_map.lengths > 0).nonzero().flatten()
+    heldout = has_row[HELDOUT - 1 :: HELDOUT]
     if method == "swap":
-        return Projection("swap", None, 0, 0.0, None, None, None, None, 0.0)
-    blocks = _shared_rows if method == "overlap" else _composed_rows
-    fit, heldout = _accumulate(blocks(vocabulary_map, base, instruct), dim=base.shape[1])
-    whole = fit + heldout
-    solution = whole.solve(ridge=ridge)
+        errors = fit.errors(heldout, None) if len(heldout) else None
+        return Projection("swap", None, 0, 0.0, None, None, None, 1.0, errors, 0.0)
+    ids = fit.vocabulary_map.shared.nonzero().flatten() if method == "overlap" else has_row
+    try:
+        solver, equations = "normal equations", NormalEquations.empty(fit.dim, device=fit.device, shared=grams)
+        solution, errors = _solve(fit, equations, ids=ids, heldout=heldout)
+    except IllConditioned:
+        solver, equations = "blocked QR", BlockedQR.empty(fit.dim, device=fit.device)
+        solution, errors = _solve(fit, equations, ids=ids, heldout=heldout)
     return Projection(
         method=method,
         delta=solution.delta,
-        rows=whole.rows,
-        coverage=whole.rows / vocabulary_map.new_size,
+        rows=equations.rows,
+        coverage=equations.rows / fit.vocabulary_map.new_size,
         rank=solution.rank,
         condition=solution.condition,
-        residual=whole.residual(solution.delta),
-        residual_heldout=heldout.residual(fit.solve(ridge=ridge).delta) if heldout.rows else None,
-        distance_from_identity=float(solution.delta.norm()) / base.shape[1] ** 0.5,
+        solver=solver,
+        residual=equations.residual(solution.delta),
+        heldout=errors,
+        distance_from_identity=float(solution.delta.norm()) / fit.dim**0.5,
     )
 
 
-def propagate(adapted: Float[Tensor, "new dim"], projection: Projection, *, out: Float[Tensor, "new dim"]) -> None:
-    """Write E_adapted · P into `out`, block by block.
+def best(projections: Sequence[Projection]) -> Projection:
+    """The one of the smallest error on held-out rows; the first of equals, and where none was measured."""
+    return min(projections, key=lambda found: (found.heldout and found.heldout.all) or 0.0)
+
+
+def propagate(
+    adapted: Rows,
+    projection: Projection,
+    *,
+    out: WritableRows,
+    device: torch.device | str = "cpu",
+    advance: Advance | None = None,
+) -> Float[Tensor, " new"]:
+    """Write E_adapted · P into `out`, block by block; returns the norms of the new rows, float32.
 
     Args:
-        adapted: table of the adapted model, any float dtype, possibly memory-mapped.
+        adapted: table of the adapted model, `new × dim`, any float dtype.
         projection: P.
-        out: receives the rows; its dtype is the result's.
+        out: receives the rows; its dtype is the result's. It may have more rows, which are left alone.
+        device: where blocks are multiplied.
+        advance: told of every block how many rows it had.
 
     Source: arXiv 2412.21140 eq. 7. Computed as rows + rows·Δ, in float32 (float64 for float32 and float64 tables).
     """
-    if adapted.shape != out.shape:
+    if len(adapted) > len(out) or adapted.shape[1] != out.shape[1]:
         raise ValueError(f"the adapted table is {tuple(adapted.shape)}, the propagated one {tuple(out.shape)}")
     half = adapted.dtype in (torch.float16, torch.bfloat16)
     precision = torch.float32 if half else torch.float64
-    delta = None if projection.delta is None else projection.delta.to(precision)
-    for start in range(0, len(adapted), BLOCK):
-        rows = adapted[start : start + BLOCK]
+    delta = None if projection.delta is None else projection.delta.to(device, precision)
+    norms = torch.empty(len(adapted), dtype=torch.float32)
+    for span in spans(len(adapted), dim=adapted.shape[1]):
+        rows = adapted[span]
         if delta is not None:
-            rows = rows.to(precision)
-            rows = rows + rows @ delta
-        out[start : start + BLOCK] = rows.to(out.dtype)
+            rows = rows.to(device, precision)
+            rows = torch.addmm(rows, rows, delta)
+        rows = rows.to(out.dtype).cpu()
+        out[span] = rows
+        norms[span] = rows.float().norm(dim=1)
+        if advance:
+            advance(len(rows))
+    return norms
 
 
 def keep_special(
-    out: Float[Tensor, "new dim"],
-    *,
-    instruct: Float[Tensor, "old dim"],
-    new_ids: Int[Tensor, " special"],
-    old_ids: Int[Tensor, " special"],
+    out: WritableRows, *, instruct: Rows, new_ids: Int[Tensor, " special"], old_ids: Int[Tensor, " special"]
 ) -> None:
     """Give special tokens the instruct model's own rows, bit by bit where the dtypes agree. Source: METHOD §2.3."""
     out[new_ids] = instruct[old_ids].to(out.dtype)
 
 
-def _accumulate(blocks: Iterator[tuple[Tensor, Tensor]], *, dim: int) -> tuple[NormalEquations, NormalEquations]:
-    """The equations of nine tenths of the rows, and of every tenth row."""
-    fit, heldout = NormalEquations.empty(dim), NormalEquations.empty(dim)
-    for x, d in blocks:
-        judged = torch.arange(fit.rows + heldout.rows, fit.rows + heldout.rows + len(x)) % HELDOUT == HELDOUT - 1
-        fit, heldout = fit.add(x[~judged], d[~judged]), heldout.add(x[judged], d[judged])
-    return fit, heldout
+def _solve(
+    fit: Fit, equations: NormalEquations | BlockedQR, *, ids: Tensor, heldout: Tensor
+) -> tuple[Solution, Errors | None]:
+    """Fit without the held-out rows, be judged by them, then fit to them as well."""
+    kept_back = torch.isin(ids, heldout)
+    for _, x, d in fit.blocks(ids[~kept_back]):
+        equations.add(x, d)
+    errors = None
+    if equations.rows and len(heldout):
+        errors = fit.errors(heldout, equations.solve(ridge=fit.ridge).delta)
+    for _, x, d in fit.blocks(ids[kept_back]):
+        equations.add(x, d)
+    return equations.solve(ridge=fit.ridge), errors
 
 
-def _shared_rows(vocabulary_map: VocabularyMap, base: Tensor, instruct: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    old_ids = vocabulary_map.pieces[vocabulary_map.offsets[:-1][vocabulary_map.shared]]
-    for ids in old_ids.split(BLOCK):
-        x = base[ids].double()
-        yield x, instruct[ids].double() - x
-
-
-def _composed_rows(vocabulary_map: VocabularyMap, base: Tensor, instruct: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    has_row = vocabulary_map.lengths > 0
-    for start in range(0, vocabulary_map.new_size, BLOCK):
-        rows = slice(start, min(start + BLOCK, vocabulary_map.new_size))
-        x = vocabulary_map.average(base, rows, dtype=torch.float64)[has_row[rows]]
-        yield x, vocabulary_map.average(instruct, rows, dtype=torch.float64)[has_row[rows]] - x
+def _ratio(pair: Tensor) -> float | None:
+    missed, moved = pair.tolist()
+    return (missed / moved) ** 0.5 if moved else None

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lep.core.rows import Rows
+
 Segment = Callable[[bytes], Sequence[int]]
 
 
@@ -72,22 +74,35 @@ class VocabularyMap:
         """New ids without a row in T."""
         return (self.lengths == 0).nonzero().flatten()
 
-    def average(self, table: Float[Tensor, "old dim"], rows: slice, *, dtype: torch.dtype) -> Float[Tensor, "n dim"]:
+    def without(self, ids: Int[Tensor, " n"]) -> VocabularyMap:
+        """The same map with these new tokens missing."""
+        stays = torch.ones(self.new_size, dtype=torch.bool)
+        stays[ids] = False
+        lengths = self.lengths * stays
+        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        pieces = self.pieces[stays.repeat_interleave(self.lengths)]
+        return VocabularyMap(pieces, self.shared & stays, offsets, self.old_size)
+
+    def average(
+        self, table: Rows, ids: Int[Tensor, " n"], *, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> Float[Tensor, "n dim"]:
         """Rows of T · table: the mean of each token's pieces, with multiplicity, computed in `dtype`.
 
         Args:
-            table: the old rows, any float dtype, possibly memory-mapped: only the rows needed are touched.
-            rows: which new ids; each must have pieces.
+            table: the old rows, any float dtype; only the rows needed are touched.
+            ids: new ids; each must have pieces.
             dtype: precision of the sum and of the result.
+            device: where it is computed.
 
         Source: METHOD §2, T; arXiv 2412.21140 eq. 1–2.
         """
-        lengths = self.lengths[rows]
-        first, last = self.offsets[rows.start], self.offsets[rows.start + len(lengths)]
-        gathered = table[self.pieces[first:last]].to(dtype)
+        lengths = self.lengths[ids]
+        first = self.offsets[ids] - (lengths.cumsum(0) - lengths)
+        places = first.repeat_interleave(lengths) + torch.arange(int(lengths.sum()))
+        gathered = table[self.pieces[places]].to(device).to(dtype)
         if bool((lengths == 1).all()):
             return gathered
-        return torch.segment_reduce(gathered, "mean", lengths=lengths, axis=0)
+        return torch.segment_reduce(gathered, "mean", lengths=lengths.to(device), axis=0)
 
 
 def vocabulary_map(*, old: Vocabulary, new: Vocabulary, segment: Segment) -> VocabularyMap:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
+from lep.errors import CheckpointError
+from lep.io.families import TEXT_CONFIGS
 from lep.io.model import ModelFolder, read_json, write_json
+from lep.io.rows import StoredRows
 from lep.io.sentencepiece_files import SENTENCEPIECE, State, special_names
-from lep.io.tensors import FLOATS, INDEX, read_header, rewrite_shard
+from lep.io.tensors import FLOATS, INDEX, Entry, read_header, view, write_shard
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -37,32 +42,116 @@ LEP_FILES = ("manifest.json", ".work", COMPOSED_ROWS)
 """Files of a model folder that belong to the artifact, not to the model."""
 
 
-def copy_with_tables(source: ModelFolder, target: Path, *, rows: int) -> dict[str, Tensor]:
-    """Copy a model folder, with room for tables of `rows` rows; returns them, to be filled in place.
+TABLES = "model-tables.safetensors"
+"""The shard that the tables of an indexed model get for themselves."""
 
-    Shards that hold no table are hard-linked (copied across file systems); a shard with a table is rewritten, its other
-    tensors byte for byte. The configuration gets the new `vocab_size`. The tokenizer is left out: write the new one.
+Link = Literal["hard", "copy"]
+Values = Mapping[str, Callable[[], Tensor]]
+"""New values of tensors, by name, each computed when it is written."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file to write: tensors that are copied, and dtypes and shapes of tensors that are to be filled."""
+
+    kept: Mapping[str, Entry]
+    fresh: Mapping[str, tuple[str, tuple[int, ...]]]
+
+    @property
+    def bytes(self) -> int:
+        """What its tensors take."""
+        copied = sum(entry.end - entry.begin for entry in self.kept.values())
+        return copied + sum(prod(shape) * FLOATS[dtype].itemsize for dtype, shape in self.fresh.values())
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The weight files of a copy with other tables: what is linked, what is written."""
+
+    source: ModelFolder
+    names: Mapping[str, str]
+    """Tensor names of `embed`, and of `head` unless it is the same matrix."""
+    links: tuple[Path, ...]
+    shards: Mapping[str, Shard]
+    """By file name."""
+
+    @property
+    def bytes(self) -> int:
+        """What will be written, links aside."""
+        return sum(shard.bytes for shard in self.shards.values())
+
+
+def lay_out(source: ModelFolder, *, rows: int, tied: bool | None = None, changed: Collection[str] = ()) -> Layout:
+    """Plan a copy of a model with tables of `rows` rows.
+
+    Shards without a table are linked. The tables of an indexed model get a shard of their own, and what stood beside
+    them is written without them; a model of one file stays a model of one file.
 
     Args:
-        source: the model whose everything else is kept.
-        target: an existing folder, without weights.
+        source: the model.
         rows: of both tables.
+        tied: whether one matrix is to be both; none: as in `source`.
+        changed: other tensors that get new values, of the same shape.
     """
     entries = source.checkpoint.entries
-    names = {"embed": source.names.embed} | ({} if source.tied else {"head": source.names.head})
-    tables: dict[str, Tensor] = {}
-    for shard in source.checkpoint.shards:
-        inside = {room: name for room, name in names.items() if entries[name].shard == shard}
-        (target / shard.name).unlink(missing_ok=True)
-        if not inside:
-            _link(shard, target / shard.name)
+    tied = source.tied if tied is None else tied
+    names = {"embed": source.names.embed} | ({} if tied else {"head": source.names.head})
+    if len(set(names.values())) < len(names):
+        raise CheckpointError(
+            f"{source.path}: its result needs a head of its own, and no name for one is known; give it in `tables`"
+        )
+    like = {"embed": entries[source.names.embed], "head": entries[source.head]}
+    fresh = {names[room]: (like[room].dtype, (rows, like[room].shape[1])) for room in names}
+    gone = {source.names.embed, source.names.head}
+    links, shards = [], {}
+    for file in source.checkpoint.shards:
+        inside = {name: entry for name, entry in entries.items() if entry.shard == file}
+        if inside.keys().isdisjoint(gone | {*changed}):
+            links.append(file)
             continue
-        shapes = {name: (rows, entries[name].shape[1]) for name in inside.values()}
-        views = rewrite_shard(shard, target / shard.name, replaced=shapes)
-        tables |= {room: views[name] for room, name in inside.items()}
-    _copy_index(source, target)
+        kept = {name: entry for name, entry in inside.items() if name not in gone and name not in changed}
+        new = {name: (inside[name].dtype, inside[name].shape) for name in inside if name in changed}
+        if kept or new:
+            shards[file.name] = Shard(kept, new)
+    name = TABLES if (source.path / INDEX).exists() else source.checkpoint.shards[0].name
+    beside = shards.get(name, Shard({}, {}))
+    shards[name] = Shard(beside.kept, {**beside.fresh, **fresh})
+    return Layout(source, names, tuple(links), shards)
+
+
+def copy_with_tables(
+    layout: Layout, target: Path, *, values: Values | None = None, link: Link = "hard"
+) -> dict[str, StoredRows]:
+    """Copy a model as planned; returns its tables, to be filled.
+
+    All other tensors keep their bytes, but for those in `values`. The configuration gets the new `vocab_size`. The
+    tokenizer is left out: write the new one.
+
+    Args:
+        layout: the plan.
+        target: an existing folder; files of an interrupted copy in it are replaced.
+        values: of the tensors that were planned as `changed`.
+        link: `copy` makes files of their own of the shards that could be hard links, too.
+
+    Raises:
+        CheckpointError: too little space on the disk; nothing was written.
+    """
+    source = layout.source
+    copied = layout.links if link == "copy" else ()
+    _check_space(target, layout.bytes + sum(file.stat().st_size for file in copied))
+    for file in (*layout.links, *map(Path, layout.shards)):
+        (target / file.name).unlink(missing_ok=True)
+    for file in layout.links:
+        (shutil.copyfile if link == "copy" else _link)(file, target / file.name)
+    places: dict[str, Entry] = {}
+    for name, shard in layout.shards.items():
+        places |= write_shard(target / name, kept=shard.kept, fresh=shard.fresh)
+    for name, value in (values or {}).items():
+        view(places[name], writable=True).copy_(value())
+    _write_index(layout, target)
     _copy_side_files(source, target)
-    write_json(target / "config.json", _with_vocabulary(source.config, rows))
+    tables = {room: StoredRows(places[name]) for room, name in layout.names.items()}
+    write_json(target / "config.json", _with_tables(source.config, rows=len(tables["embed"]), untied=_unties(layout)))
     return tables
 
 
@@ -74,9 +163,11 @@ def copy_model(source: ModelFolder, target: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for shard in source.checkpoint.shards:
         (target / shard.name).unlink(missing_ok=True)
-        inside = (item for item in source.checkpoint.entries.items() if item[1].shard == shard)
-        shapes = {name: entry.shape for name, entry in inside if entry.dtype in FLOATS}
-        tensors |= rewrite_shard(shard, target / shard.name, replaced=shapes)
+        inside = {name: entry for name, entry in source.checkpoint.entries.items() if entry.shard == shard}
+        fresh = {name: (entry.dtype, entry.shape) for name, entry in inside.items() if entry.dtype in FLOATS}
+        kept = {name: entry for name, entry in inside.items() if name not in fresh}
+        places = write_shard(target / shard.name, kept=kept, fresh=fresh)
+        tensors |= {name: view(entry, writable=True) for name, entry in places.items()}
     return tensors
 
 
@@ -111,6 +202,15 @@ def name_special_tokens(source: Path, target: Path) -> None:
         write_json(target / "special_tokens_map.json", special)
 
 
+def _check_space(target: Path, size: int) -> None:
+    free = shutil.disk_usage(target).free
+    if free < size:
+        raise CheckpointError(
+            f"{target}: {size / 1e9:.1f} GB are to be written and {free / 1e9:.1f} GB are free; make room, or give "
+            "another out="
+        )
+
+
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)
@@ -118,14 +218,17 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _copy_index(source: ModelFolder, target: Path) -> None:
-    """The index keeps its map, since tensors stay in their shards; only the total size changes."""
-    if not (source.path / INDEX).exists():
+def _write_index(layout: Layout, target: Path) -> None:
+    """The index names every tensor's file, and no tensor that is gone: loaders read whatever a listed file holds."""
+    if not (layout.source.path / INDEX).exists():
         return
-    index = read_json(source.path / INDEX)
-    headers = (read_header(target / shard.name) for shard in source.checkpoint.shards)
-    total = sum(entry.end - entry.begin for header in headers for entry in header.values())
-    write_json(target / INDEX, index | {"metadata": index.get("metadata", {}) | {"total_size": total}})
+    files = [*(file.name for file in layout.links), *layout.shards]
+    headers = {file: read_header(target / file) for file in files}
+    places = {name: file for file, header in headers.items() for name in header}
+    total = sum(entry.end - entry.begin for header in headers.values() for entry in header.values())
+    index = read_json(layout.source.path / INDEX)
+    metadata = index.get("metadata", {}) | {"total_size": total}
+    write_json(target / INDEX, index | {"metadata": metadata, "weight_map": dict(sorted(places.items()))})
 
 
 def _copy_side_files(source: ModelFolder, target: Path) -> None:
@@ -136,8 +239,15 @@ def _copy_side_files(source: ModelFolder, target: Path) -> None:
             shutil.copyfile(item, target / item.name)
 
 
-def _with_vocabulary(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    changed = dict(config) | {"vocab_size": rows}
-    if isinstance(config.get("text_config"), dict):
-        changed["text_config"] = config["text_config"] | {"vocab_size": rows}
-    return changed
+def _unties(layout: Layout) -> bool:
+    return layout.source.tied and len(layout.names) > 1
+
+
+def _with_tables(config: Mapping[str, Any], *, rows: int, untied: bool) -> dict[str, Any]:
+    """The configuration of tables of other height and, where a tied model gets two of them, untied."""
+    new: dict[str, Any] = {"vocab_size": rows} | ({"tie_word_embeddings": False} if untied else {})
+    nested = next((key for key in TEXT_CONFIGS if isinstance(config.get(key), Mapping)), None)
+    if nested is None:
+        return {**config, **new}
+    outer = {key: value for key, value in new.items() if key in config or key == "tie_word_embeddings"}
+    return {**config, nested: {**config[nested], **new}, **outer}

@@ -9,10 +9,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from lep.errors import CheckpointError
 from lep.io.families import FAMILIES, LIKE_EMBED, LIKE_HEAD, TEXT_CONFIGS, WIDTHS, Family, TableNames
+from lep.io.rows import StoredRows
 from lep.io.tensors import FLOATS, Checkpoint, Entry, open_checkpoint
 
 _TIE = "tie_word_embeddings"
@@ -61,10 +60,13 @@ class ModelFolder:
         """How many numbers its tensors hold; a tied table counts once."""
         return sum(prod(entry.shape) for name, entry in self.checkpoint.entries.items() if name != self.duplicate_head)
 
-    def tables(self) -> dict[str, Tensor]:
-        """`embed`, and `head` unless it is the same matrix; memory-mapped."""
-        tables = {"embed": self.checkpoint.tensor(self.names.embed)}
-        return tables if self.tied else tables | {"head": self.checkpoint.tensor(self.names.head)}
+    def rows(self, table: str) -> StoredRows:
+        """The rows of `embed` or of `head`, which are the same rows when tied."""
+        return StoredRows(self.checkpoint.floats({"embed": self.names.embed, "head": self.head}[table]))
+
+    def tables(self) -> dict[str, StoredRows]:
+        """`embed`, and `head` unless it is the same matrix."""
+        return {table: self.rows(table) for table in self.stored}
 
 
 def open_model(path: Path, *, names: TableNames | None = None) -> ModelFolder:

@@ -1,7 +1,7 @@
-"""Safetensors shards, read lazily and rewritten without being held.
+"""Safetensors shards, read lazily and written without being held.
 
-Reading maps a file into memory: a tensor costs nothing until its rows are touched. Rewriting a shard copies the bytes
-of the tensors that stay, file to file, and leaves room for the ones that change, which are filled through the map.
+Reading maps a file into memory: a tensor costs nothing until its rows are touched. Writing a shard copies the bytes of
+the tensors that stay, file to file, and leaves room for the ones that change.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Checkpoint:
     entries: Mapping[str, Entry]
     shards: tuple[Path, ...]
 
-    def tensor(self, name: str) -> Tensor:
-        """A float tensor, memory-mapped and read-only by convention: its bytes are read when they are touched.
+    def floats(self, name: str) -> Entry:
+        """Where a float tensor lies.
 
         Raises:
             CheckpointError: no such tensor, or its dtype is not a float of FLOATS (a quantized table, for one).
@@ -66,7 +66,11 @@ class Checkpoint:
                 f"{entry.shard}: tensor {name!r} is stored as {entry.dtype}, expected one of {', '.join(FLOATS)}; "
                 "use the unquantized checkpoint"
             )
-        return _view(entry.shard, entry, writable=False)
+        return entry
+
+    def tensor(self, name: str) -> Tensor:
+        """A float tensor, memory-mapped and read-only by convention: its bytes are read when they are touched."""
+        return view(self.floats(name), writable=False)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -141,43 +145,48 @@ def read_header(shard: Path) -> dict[str, Entry]:
     return entries
 
 
-def rewrite_shard(source: Path, target: Path, *, replaced: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Copy a shard with room for tensors of other shapes; returns those, to be filled, mapped onto the new file.
+def write_shard(
+    target: Path, *, kept: Mapping[str, Entry], fresh: Mapping[str, tuple[str, tuple[int, ...]]]
+) -> dict[str, Entry]:
+    """Write a shard of tensors that are copied byte for byte and of tensors that are to be filled.
 
-    All other tensors keep their bytes. Tensors keep their dtypes.
+    All of its disk space is taken at once, so that a disk that is too full is an error here and now.
 
     Args:
-        source: the shard to copy.
         target: the file to write; must not exist.
-        replaced: new shapes, by name, of tensors in this shard.
+        kept: what is copied, from where, by name.
+        fresh: dtype and shape of what is to be filled, by name.
+
+    Returns:
+        Where each fresh tensor lies.
     """
-    old = read_header(source)
+    parts = {name: (entry.dtype, entry.shape, entry.end - entry.begin) for name, entry in kept.items()}
+    parts |= {name: (dtype, shape, prod(shape) * FLOATS[dtype].itemsize) for name, (dtype, shape) in fresh.items()}
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    at, copies = 0, []
-    for name in sorted(old, key=lambda name: (-_width(old[name]), old[name].begin)):
-        entry, length = old[name], old[name].end - old[name].begin
-        shape = replaced.get(name, entry.shape)
-        if name in replaced:
-            length = prod(shape) * FLOATS[entry.dtype].itemsize
-        else:
-            copies.append((entry.begin, at, length))
-        header[name] = {"dtype": entry.dtype, "shape": list(shape), "data_offsets": [at, at + length]}
+    at = 0
+    # The widest numbers come first, as safetensors itself writes, so that all begin aligned.
+    for name in sorted(parts, key=lambda name: (-parts[name][2] // max(prod(parts[name][1]), 1), name)):
+        dtype, shape, length = parts[name]
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + length]}
         at += length
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with source.open("rb") as reader, target.open("xb") as writer:
+    with target.open("xb") as writer:
         writer.write(len(text).to_bytes(8, "little") + text)
-        writer.truncate(8 + len(text) + at)
         writer.flush()
-        for begin, to, length in copies:
-            _copy_range(reader.fileno(), writer.fileno(), begin, 8 + len(text) + to, length)
-    new = read_header(target)
-    return {name: _view(target, new[name], writable=True) for name in replaced}
+        _take_space(writer.fileno(), 8 + len(text) + at)
+        written = read_header(target)
+        for name, entry in kept.items():
+            with entry.shard.open("rb") as reader:
+                _copy_range(reader.fileno(), writer.fileno(), entry.begin, written[name].begin, parts[name][2])
+    return {name: written[name] for name in fresh}
 
 
-def _width(entry: Entry) -> int:
-    """Bytes of one value. The widest come first, as safetensors itself writes, so that all begin aligned."""
-    return (entry.end - entry.begin) // max(prod(entry.shape), 1)
+def _take_space(file: int, size: int) -> None:
+    """Make a file so long, on the disk and not only in name."""
+    if size and hasattr(os, "posix_fallocate"):  # not on macOS
+        os.posix_fallocate(file, 0, size)
+    os.truncate(file, size)
 
 
 def _copy_range(source: int, target: int, begin: int, to: int, length: int) -> None:
@@ -192,14 +201,15 @@ def _copy_range(source: int, target: int, begin: int, to: int, length: int) -> N
         begin, to, length = begin + done, to + done, length - done
 
 
-def _view(shard: Path, entry: Entry, *, writable: bool) -> Tensor:
+def view(entry: Entry, *, writable: bool) -> Tensor:
     """Map a tensor. Read-only files are mapped privately: a stray write would change memory, never the file."""
     access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_COPY
-    with shard.open("r+b" if writable else "rb") as file:
+    with entry.shard.open("r+b" if writable else "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=access)
-    dtype = FLOATS[entry.dtype]
-    if prod(entry.shape) == 0:
+    dtype, count = FLOATS[entry.dtype], prod(entry.shape)
+    if count == 0:
         return torch.empty(entry.shape, dtype=dtype)
     if entry.begin % dtype.itemsize:
-        raise CheckpointError(f"{shard}: a tensor begins at byte {entry.begin}, which is not aligned for {entry.dtype}")
-    return torch.frombuffer(mapped, dtype=dtype, count=prod(entry.shape), offset=entry.begin).view(entry.shape)
+        where = f"a tensor begins at byte {entry.begin}, which is not aligned for {entry.dtype}"
+        raise CheckpointError(f"{entry.shard}: {where}")
+    return torch.frombuffer(mapped, dtype=dtype, count=count, offset=entry.begin).view(entry.shape)

@@ -26,6 +26,14 @@ def with_model(state: State, model: State, *, ids: Mapping[str, int]) -> State:
     return changed
 
 
+def with_added_tokens(state: State, instruct: State, *, first: int) -> State:
+    """The adapted tokenizer, with the added tokens of the instruct model that it lacks, numbered from `first`."""
+    items = list(state.get("added_tokens", []))
+    known = {item["content"] for item in items}
+    lacking = [item for item in instruct.get("added_tokens", []) if item["content"] not in known]
+    return state | {"added_tokens": [*items, *({**item, "id": first + i} for i, item in enumerate(lacking))]}
+
+
 def _renumbered(part: Any, ids: Mapping[str, int]) -> Any:
     """A post-processor that puts the same tokens around a text, by their new ids."""
     if not isinstance(part, dict):

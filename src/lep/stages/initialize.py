@@ -10,14 +10,17 @@ from typing import Any
 from lep.config import Initialize
 from lep.core.initialization import initialize
 from lep.errors import TokenizerError
-from lep.io.checkpoint import COMPOSED_ROWS, copy_tokenizer, copy_with_tables
+from lep.io.checkpoint import COMPOSED_ROWS, copy_tokenizer, copy_with_tables, lay_out
+from lep.io.families import TableNames
 from lep.io.model import check_rows, open_model
+from lep.io.special_ids import renumber
 from lep.io.tokenizer_files import map_vocabularies, read_tokenizer
 
 
 def run(settings: Initialize, out: Path) -> dict[str, Any]:
     """Write a whole model folder: the base, with new tables and the new tokenizer."""
-    base = open_model(settings.base)
+    names = TableNames(**settings.tables.model_dump()) if settings.tables else None
+    base = open_model(settings.base, names=names)
     old, new = read_tokenizer(settings.base), read_tokenizer(settings.tokenizer)
     check_rows(base, tokens=len(old.vocabulary))
     mapped = map_vocabularies(old, new)
@@ -27,11 +30,11 @@ def run(settings: Initialize, out: Path) -> dict[str, Any]:
             f"{new.path}: {len(mapped.missing)} tokens have no pieces in {old.path} (the first: {names}); special "
             "tokens must be the base's own, and ids must have no holes"
         )
-    tables = base.tables()
     padding = -mapped.new_size % settings.pad_to_multiple
-    made = copy_with_tables(base, out, rows=mapped.new_size + padding)
-    diagnostics = {name: initialize(tables[name], mapped, out=made[name]) for name in made}
+    made = copy_with_tables(lay_out(base, rows=mapped.new_size + padding), out)
+    diagnostics = {name: initialize(base.rows(name), mapped, out=made[name]) for name in made}
     copy_tokenizer(settings.tokenizer, out)
+    renumber(out, old=old, new=new)
     composed = (~mapped.shared).nonzero().flatten().tolist()
     (out / COMPOSED_ROWS).write_text(json.dumps(composed))
     return {

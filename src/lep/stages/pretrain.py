@@ -20,7 +20,7 @@ from lep.engine.packing import pack_corpus
 from lep.engine.pretraining import Measure, train_tables
 from lep.engine.tables import TrainableTables
 from lep.errors import DataError, UsageError
-from lep.io.checkpoint import COMPOSED_ROWS, copy_tokenizer, copy_with_tables
+from lep.io.checkpoint import COMPOSED_ROWS, copy_tokenizer, copy_with_tables, lay_out
 from lep.io.corpus import corpus_languages, heldout_excerpt
 from lep.io.model import open_model
 
@@ -49,9 +49,8 @@ def run(settings: Pretrain, out: Path) -> dict[str, Any]:
         measure = _heldout_measure(settings, tokenizer)
         trained = train_tables(model, samples, settings=settings, measure=measure, folder=out / "checkpoints")
     source = open_model(settings.model)
-    made = copy_with_tables(source, out, rows=source.tables()["embed"].shape[0])
-    for name, table in made.items():
-        table.copy_(trained.tables[name].to(table.dtype))
+    for name, table in copy_with_tables(lay_out(source, rows=len(source.rows("embed"))), out).items():
+        table[:] = trained.tables[name]
     copy_tokenizer(settings.model, out)
     shutil.rmtree(out / "checkpoints")
     return {
@@ -65,7 +64,7 @@ def run(settings: Pretrain, out: Path) -> dict[str, Any]:
 def _new_rows(settings: Pretrain) -> torch.Tensor:
     """Rows with the rate `lr`: those that `initialize` composed; all of them when there is one rate for all."""
     if settings.lr_old_rows is None:
-        return torch.arange(open_model(settings.model).tables()["embed"].shape[0])
+        return torch.arange(len(open_model(settings.model).rows("embed")))
     file = settings.model / COMPOSED_ROWS
     if not file.exists():
         raise DataError(f"{file}: is not there; lr_old_rows needs a model made by `lep initialize`")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,83 +11,184 @@ import torch
 from torch import Tensor
 
 from lep.config import Propagate
-from lep.core.propagation import Projection, fit_projection, keep_special, propagate
-from lep.core.vocabulary import Kind
+from lep.core.propagation import HELDOUT, METHODS, Fit, Projection, best, fit_projection, keep_special, propagate
+from lep.core.rows import spans
+from lep.core.scripts import script_of
+from lep.core.vocabulary import Kind, VocabularyMap
+from lep.engine.chat import check_chat
+from lep.engine.frequencies import token_frequencies
 from lep.errors import CheckpointError, TokenizerError
-from lep.io.checkpoint import copy_tokenizer, copy_with_tables
-from lep.io.model import ModelFolder, check_rows, open_model, read_json, write_json
-from lep.io.tokenizer_files import State, TokenizerFile, map_vocabularies, read_tokenizer
+from lep.io.checkpoint import Layout, copy_tokenizer, copy_with_tables, lay_out
+from lep.io.families import TableNames
+from lep.io.rows import StoredRows
+from lep.io.siblings import Sibling, new_layers, open_sibling
+from lep.io.special_ids import renumber
+from lep.io.tokenizer_files import TokenizerFile, map_vocabularies, read_tokenizer
+from lep.io.tokenizer_state import with_added_tokens
+from lep.progress import progress
 
-_ID_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "sep_token_id")
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+_Tokenizers = tuple[TokenizerFile, TokenizerFile, TokenizerFile]
+_Models = tuple[Sibling, Sibling, Sibling]
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What the instruct models of one base have in common: T, what tells its rows apart, and G of every fit."""
+
+    mapped: VocabularyMap
+    scripts: tuple[str, ...]
+    labels: Tensor
+    weights: Tensor | None
+    grams: dict[object, list[Tensor]] = field(default_factory=dict)
+
+
+_last: dict[object, _Shared] = {}
+"""Of the last run in this process, by what it was computed from: a recipe's instruct models come one after another."""
 
 
 def run(settings: Propagate, out: Path) -> dict[str, Any]:
     """Write a whole model folder: the instruct model, with propagated tables and the adapted tokenizer."""
-    base, adapted, instruct = (open_model(path) for path in (settings.base, settings.adapted, settings.instruct))
-    _check_siblings(base, adapted, instruct)
-    old, new, own = (read_tokenizer(model.path) for model in (base, adapted, instruct))
-    for model, tokenizer in ((base, old), (adapted, new), (instruct, own)):
-        check_rows(model, tokens=len(tokenizer.vocabulary))
-    _check_same_vocabulary(old, own)
-    state = with_added_tokens(new.state, own, first=len(new.vocabulary))
+    models, (old, new, own) = _open(settings)
+    _, adapted, instruct = models
+    state = with_added_tokens(new.state, own.state, first=len(new.vocabulary))
     added = {item["content"]: item["id"] for item in state["added_tokens"]}
-    mapped = map_vocabularies(old, new)
-    adapted_rows = adapted.tables()["embed"].shape[0]
-    made = copy_with_tables(instruct, out, rows=max(adapted_rows, 1 + max(added.values(), default=0)))
+    layers = new_layers(*models, scale=settings.layers_scale)
+    shared = _share(settings, models, old, new)
+    layout = _lay_out(adapted, instruct, added=added, changed=layers)
+    made = copy_with_tables(layout, out, values=layers, link=settings.link)
+    new_ids = torch.tensor([added[text] for text in own.added], dtype=torch.int64)
+    old_ids = torch.tensor(list(own.added.values()), dtype=torch.int64)
+    moved = _moved(shared.mapped, new, own)
     numbers: dict[str, Any] = {}
-    for name, target in made.items():
-        base_table, own_table = base.tables()[name], instruct.tables()[name]
-        projection = fit_projection(
-            mapped,
-            base=base_table[: len(old.vocabulary)],
-            instruct=own_table[: len(old.vocabulary)],
-            method=settings.method,
-            ridge=settings.ridge,
-        )
-        propagate(adapted.tables()[name], projection, out=target[:adapted_rows])
-        new_ids = torch.tensor([added[text] for text in own.added], dtype=torch.int64)
-        old_ids = torch.tensor(list(own.added.values()), dtype=torch.int64)
-        keep_special(target, instruct=own_table, new_ids=new_ids, old_ids=old_ids)
-        _check_rows(target[: len(new.vocabulary)], name=name, folder=settings.adapted)
-        numbers[name] = _numbers(projection)
-    copy_tokenizer(settings.instruct, out, state=state)
-    _renumber(instruct, out, ids=_new_ids(own, read_tokenizer(out)))
-    return {"method": settings.method, "special_tokens_kept": len(own.added), "tables": numbers}
+    for table, target in made.items():
+        projection, tried = _fit(settings, models, table=table, shared=shared, moved=moved)
+        with progress(f"writing {table}", total=adapted.height, unit="rows") as advance:
+            norms = propagate(adapted.rows(table), projection, out=target, device=settings.device, advance=advance)
+        keep_special(target, instruct=instruct.rows(table), new_ids=new_ids, old_ids=old_ids)
+        _check_made(target, norms, name=f"{table} of {settings.adapted}", new=new, kept=new_ids)
+        numbers[table] = _numbers(projection, shared, norms) | ({"tried": tried} if len(tried) > 1 else {})
+    copy_tokenizer(instruct.tokenizer, out, state=state)
+    renumber(out, old=own, new=read_tokenizer(out))
+    return {
+        "method": settings.method,
+        "special_tokens_kept": len(own.added),
+        "layers_changed": len(layers),
+        "bytes_written": layout.bytes,
+        "chat_tokens": check_chat(instruct.tokenizer, out),
+        "tables": numbers,
+    }
 
 
 def check(settings: Propagate) -> None:
     """What can be told before any work: the models that are there already must be siblings of one vocabulary."""
-    models = (settings.base, settings.adapted, settings.instruct)
-    if settings.base.exists() and settings.instruct.exists():
-        _check_same_vocabulary(read_tokenizer(settings.base), read_tokenizer(settings.instruct))
-    if all(path.exists() for path in models):
-        _check_siblings(*map(open_model, models))
+    if all(path.exists() for path in (settings.base, settings.adapted, settings.instruct)):
+        new_layers(*_open(settings)[0], scale=settings.layers_scale)
 
 
-def with_added_tokens(state: State, instruct: TokenizerFile, *, first: int) -> State:
-    """The adapted tokenizer, with the added tokens of the instruct model that it lacks, numbered from `first`."""
-    items = list(state.get("added_tokens", []))
-    known = {item["content"] for item in items}
-    lacking = [item for item in instruct.state.get("added_tokens", []) if item["content"] not in known]
-    return state | {"added_tokens": [*items, *({**item, "id": first + i} for i, item in enumerate(lacking))]}
-
-
-def _check_siblings(base: ModelFolder, adapted: ModelFolder, instruct: ModelFolder) -> None:
-    """`CheckpointError` when the three cannot be relatives: other tables tied, or another width."""
-    reference = base.tables()
-    for model in (adapted, instruct):
-        if model.tied != base.tied:
-            words = {True: "tied", False: "untied"}
+def _open(settings: Propagate) -> tuple[_Models, _Tokenizers]:
+    """Base, adapted and instruct, whose tables must fit each other and their tokenizers."""
+    names = TableNames(**settings.tables.model_dump()) if settings.tables else None
+    base = open_sibling(settings.base, base=None, names=names)
+    adapted = open_sibling(settings.adapted, base=settings.adapter_base, names=names)
+    instruct = open_sibling(settings.instruct, base=settings.base, names=names)
+    old, new, own = (read_tokenizer(model.tokenizer) for model in (base, adapted, instruct))
+    for model, tokenizer in ((base, old), (adapted, new), (instruct, own)):
+        if model.width != base.width:
             raise CheckpointError(
-                f"{model.path}: its tables are {words[model.tied]}, those of {base.path} {words[base.tied]}; "
-                "give three models of one family"
+                f"{model.path}: its tables have rows of {model.width}, those of {base.path} of {base.width}; "
+                "the models do not come from one base"
             )
-        for name, table in model.tables().items():
-            if table.shape[1] != reference[name].shape[1]:
-                raise CheckpointError(
-                    f"{model.path}: {name} has rows of {table.shape[1]}, {base.path} of {reference[name].shape[1]}; "
-                    "the models do not come from one base"
-                )
+        if model.height < len(tokenizer.vocabulary):
+            raise CheckpointError(
+                f"{model.path}: its tables have {model.height} rows for {len(tokenizer.vocabulary)} tokens; "
+                "is that its own tokenizer?"
+            )
+    _check_same_vocabulary(old, own)
+    return (base, adapted, instruct), (old, new, own)
+
+
+def _lay_out(adapted: Sibling, instruct: Sibling, *, added: Mapping[str, int], changed: Collection[str]) -> Layout:
+    """The result's tables are as high as the adapted ones or have room for the last added token; tied if both are."""
+    rows = max(adapted.height, 1 + max(added.values(), default=0))
+    return lay_out(instruct.model, rows=rows, tied=adapted.tied and instruct.tied, changed=changed)
+
+
+def _share(settings: Propagate, models: _Models, old: TokenizerFile, new: TokenizerFile) -> _Shared:
+    base, adapted, _ = models
+    key = (settings.device, *map(_identity, (base.path, base.tokenizer, adapted.tokenizer, settings.corpus)))
+    if key not in _last:
+        names = [script_of(token) for token in new.vocabulary.tokens]
+        scripts = tuple(dict.fromkeys(names))
+        _last.clear()
+        _last[key] = _Shared(
+            mapped=map_vocabularies(old, new),
+            scripts=scripts,
+            labels=torch.tensor([scripts.index(name) for name in names]),
+            weights=1 + token_frequencies(settings.corpus, new) if settings.corpus else None,
+        )
+    return _last[key]
+
+
+def _identity(path: Path | None) -> object:
+    """What changes when a file, or a file of a folder, does."""
+    if path is None:
+        return None
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return str(path.resolve()), tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+
+
+def _moved(mapped: VocabularyMap, new: TokenizerFile, own: TokenizerFile) -> Tensor:
+    """New ids of special tokens that are the base's, while the instruct model's row of that id is another token's."""
+    ids = mapped.shared.nonzero().flatten()
+    old_ids = mapped.pieces[mapped.offsets[ids]].tolist()
+    theirs, tokens = dict(enumerate(own.vocabulary.tokens)), new.vocabulary
+    special = (
+        id_
+        for id_, old_id in zip(ids.tolist(), old_ids, strict=True)
+        if tokens.kinds[id_] is Kind.SPECIAL and theirs.get(old_id) != tokens.tokens[id_]
+    )
+    return torch.tensor([*special], dtype=torch.int64)
+
+
+def _fit(
+    settings: Propagate, models: _Models, *, table: str, shared: _Shared, moved: Tensor
+) -> tuple[Projection, dict[str, float | None]]:
+    """The projection of one table, and the held-out error of every method that was tried."""
+    base, _, instruct = models
+    mapped = shared.mapped.without(moved)
+    methods = METHODS if settings.method == "auto" else (settings.method,)
+    rows = len(methods) * (mapped.new_size + mapped.new_size // HELDOUT)
+    with progress(f"fitting {table}", total=rows, unit="rows") as advance:
+        try:
+            fit = Fit(
+                mapped,
+                base=base.rows(table),
+                instruct=instruct.rows(table),
+                ridge=settings.ridge,
+                weights=shared.weights,
+                labels=shared.labels,
+                device=settings.device,
+                advance=advance,
+            )
+            keys = (("embed" if base.tied else table, method, *moved.tolist()) for method in methods)
+            grams = [shared.grams.setdefault(key, []) for key in keys]
+            found = [fit_projection(fit, method, grams=known) for method, known in zip(methods, grams, strict=True)]
+        except ValueError as error:
+            raise CheckpointError(_why(error, base, instruct, table=table)) from None
+    return best(found), {one.method: one.heldout.all if one.heldout else None for one in found}
+
+
+def _why(error: ValueError, *models: Sibling, table: str) -> str:
+    """Which row of which model made a fit fail; the error's own words where it was none."""
+    for model in models:
+        rows = model.rows(table)
+        for span in spans(len(rows), dim=model.width):
+            bad = (~rows[span].isfinite().all(dim=1)).nonzero().flatten()
+            if len(bad):
+                return f"{model.path}: row {span.start + int(bad[0])} of {table} is not finite; fetch the model again"
+    return f"{models[-1].path}: {table}: {error}"
 
 
 def _check_same_vocabulary(base: TokenizerFile, instruct: TokenizerFile) -> None:
@@ -103,37 +205,38 @@ def _check_same_vocabulary(base: TokenizerFile, instruct: TokenizerFile) -> None
             )
 
 
-def _check_rows(table: Tensor, *, name: str, folder: Path) -> None:
-    bad = [~rows.isfinite().all(dim=1) | (rows == 0).all(dim=1) for rows in table.split(8192)]
-    if len(rows := torch.cat(bad).nonzero().flatten()):
-        raise CheckpointError(f"{folder}: row {int(rows[0])} of {name} is zero or not finite after propagation")
+def _check_made(target: StoredRows, norms: Tensor, *, name: str, new: TokenizerFile, kept: Tensor) -> None:
+    """`CheckpointError` when a token's row is zero, unless it is the instruct model's own, or is not finite."""
+    own = target[kept].float().norm(dim=1)
+    bad = ~norms.isfinite() | (norms == 0)
+    bad[kept[kept < len(bad)]] = False
+    bad[[i >= len(new.vocabulary) or new.vocabulary.kinds[i] is Kind.HOLE for i in range(len(bad))]] = False
+    wrong = [*bad.nonzero().flatten().tolist(), *kept[~own.isfinite()].tolist()]
+    if wrong:
+        token = new.vocabulary.tokens[wrong[0]] if wrong[0] < len(new.vocabulary) else b""
+        raise CheckpointError(f"{name}: row {wrong[0]} (token {token!r}) is zero or not finite after propagation")
 
 
-def _numbers(projection: Projection) -> dict[str, Any]:
+def _numbers(projection: Projection, shared: _Shared, norms: Tensor) -> dict[str, Any]:
     found = asdict(projection)
     del found["delta"]
-    return found
+    errors = found.pop("heldout") or {"all": None, "shared": None, "composed": None, "by_label": ()}
+    by_script = dict(zip(shared.scripts, errors["by_label"], strict=False))
+    is_shared = shared.mapped.shared
+    composed = (shared.mapped.lengths > 0) & ~is_shared
+    norms = norms[: len(is_shared)]
+    return found | {
+        "residual_heldout": errors["all"],
+        "residual_heldout_shared": errors["shared"],
+        "residual_heldout_composed": errors["composed"],
+        "residual_heldout_by_script": {script: value for script, value in by_script.items() if value is not None},
+        "norms_shared": _quantiles(norms[is_shared]),
+        "norms_composed": _quantiles(norms[composed]),
+    }
 
 
-def _new_ids(old: TokenizerFile, new: TokenizerFile) -> dict[int, int]:
-    """Old id → new id, for the tokens that both have."""
-    place = {key: id_ for id_, key in enumerate(zip(new.vocabulary.tokens, new.vocabulary.kinds, strict=True))}
-    keys = enumerate(zip(old.vocabulary.tokens, old.vocabulary.kinds, strict=True))
-    return {id_: place[key] for id_, key in keys if key in place}
-
-
-def _renumber(instruct: ModelFolder, out: Path, *, ids: dict[int, int]) -> None:
-    """Begin, end and padding ids of the configurations, in the new numbering."""
-    for name in ("config.json", "generation_config.json"):
-        if not (out / name).exists():
-            continue
-        config = read_json(out / name)
-        for key in _ID_KEYS:
-            old = config.get(key)
-            if old is None:
-                continue
-            absent = [id_ for id_ in (old if isinstance(old, list) else [old]) if id_ not in ids]
-            if absent:
-                raise TokenizerError(f"{instruct.path}: {key} {absent[0]} of {name} is no token of the new vocabulary")
-            config[key] = [ids[id_] for id_ in old] if isinstance(old, list) else ids[old]
-        write_json(out / name, config)
+def _quantiles(norms: Tensor) -> dict[str, float]:
+    if not len(norms):
+        return {}
+    values = norms.sort().values
+    return {f"{share:.0%}": float(values[round(share * (len(values) - 1))]) for share in _QUANTILES}

@@ -1,0 +1,83 @@
+"""Every knob of every room: one frozen model a room, documented field by field. Imports no torch.
+
+Every `Path` in a room's settings is an input: it names a file, a folder, or, in a recipe, an earlier room
+(`adapted: pretrain`). Where a room writes is not a setting; the command gives it (`out=`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lep.config.models import Initialize, Pretrain, Propagate, Tables, Tune
+from lep.config.results import Evaluate, Report
+from lep.config.settings import Settings
+from lep.config.vocabulary import Advise, Collect, Retokenize, Source, VocabularyKind
+
+ROOMS: dict[str, type[Settings]] = {
+    "collect": Collect,
+    "advise": Advise,
+    "retokenize": Retokenize,
+    "initialize": Initialize,
+    "pretrain": Pretrain,
+    "tune": Tune,
+    "propagate": Propagate,
+    "evaluate": Evaluate,
+    "report": Report,
+}
+
+
+def paths(settings: Settings) -> dict[str, Path]:
+    """Every input of a room, by its place in the settings: `base`, `models.adapted`, `sources.ru.files.0`."""
+    return {name: value for name, value in flatten(settings.model_dump()).items() if isinstance(value, Path)}
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def with_paths(settings: S, change: Callable[[Path], Path]) -> S:
+    """The same settings with every input changed."""
+
+    def walk(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: walk(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [walk(item) for item in value]
+        return change(value) if isinstance(value, Path) else value
+
+    return type(settings).model_validate(walk(settings.model_dump()))
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `a.b.0` → value."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            flat |= flatten({str(i): item for i, item in enumerate(value)}, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+__all__ = [
+    "ROOMS",
+    "Advise",
+    "Collect",
+    "Evaluate",
+    "Initialize",
+    "Pretrain",
+    "Propagate",
+    "Report",
+    "Retokenize",
+    "Settings",
+    "Source",
+    "Tables",
+    "Tune",
+    "VocabularyKind",
+    "flatten",
+    "paths",
+    "with_paths",
+]

@@ -1,0 +1,140 @@
+"""Settings of the rooms that make a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from lep.config.settings import Count, Dtype, NonNegative, Positive, Settings, Share
+
+Method = Literal["swap", "overlap", "conversion"]
+
+
+class Tables(Settings):
+    """Names of a model's two tables among its tensors."""
+
+    embed: str
+    """The input embedding, as in `model.embed_tokens.weight`."""
+    head: str
+    """The output embedding, as in `lm_head.weight`; the same name when one matrix is both."""
+
+
+class Initialize(Settings):
+    """Base model + tokenizer → model with new tables, each new row the mean of its pieces' rows (T·E)."""
+
+    base: Path
+    """Folder of the base model."""
+    tokenizer: Path
+    """A tokenizer made by `retokenize`, or any folder with a tokenizer."""
+    pad_to_multiple: Count = 64
+    """The tables get a multiple of so many rows, which suits the hardware; the tokenizer is left as it is."""
+    tables: Tables | None = None
+    """The two tables' tensors, where neither the family nor names and shapes tell."""
+
+
+class Pretrain(Settings):
+    """Initialized model + corpus → adapted model: only the tables learn."""
+
+    model: Path
+    """A model made by `initialize`."""
+    corpus: Path
+    """A corpus made by `collect`."""
+    mixture: dict[str, Positive]
+    """Share of training tokens by language, in any unit: `{ru: 9, en: 1}`."""
+    tokens: Count
+    """How many tokens to train on; when the corpus is shorter, it is read again in another order."""
+    block: Annotated[int, Field(ge=2)] = 1024
+    """Tokens in a training sample."""
+    batch_size: Count = 256
+    """Samples in an optimizer step."""
+    micro_batch_size: Count = 4
+    """Samples in a forward pass; must divide `batch_size`."""
+    lr: Positive = 2e-4
+    """Peak learning rate of the new tokens' rows."""
+    lr_old_rows: NonNegative | None = None
+    """Peak learning rate of the rows that the base model had; 0 freezes them; none: as `lr`."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps of linear warm-up before the cosine."""
+    weight_decay: NonNegative = 0.1
+    """AdamW's weight decay, on the rows that learn."""
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    """AdamW's decay rates of the two moments."""
+    epsilon: Positive = 1e-5
+    """AdamW's ε."""
+    dtype: Dtype = "bfloat16"
+    """Precision of the frozen layers and of activations; the rows that learn are kept in float32."""
+    evaluations: Count = 4
+    """How often, evenly over the run, held-out bits per byte are measured and a checkpoint is saved."""
+    evaluation_characters: Count = 20_000
+    """Characters of held-out text a language in those measurements."""
+    seed: int = 0
+    """Order of the samples."""
+
+
+class Tune(Settings):
+    """Model + instruction data → tuned model: LoRA on the linear layers, whole tables, merged; loss on answers only."""
+
+    model: Path
+    """Folder of the model to tune; its tokenizer must have a chat template."""
+    data: Path
+    """Conversations as .jsonl rows with `prompt` and `completion`, each a list of messages."""
+    epochs: Positive = 1.0
+    """Passes over the data."""
+    lora_rank: Count = 32
+    """Rank r of the adapters."""
+    lora_alpha: Count = 16
+    """α of the adapters: their product is scaled by α / r."""
+    lr: Positive = 5e-5
+    """Peak learning rate, linear warm-up over a twentieth of the steps, then cosine."""
+    batch_size: Count = 128
+    """Conversations in an optimizer step."""
+    micro_batch_size: Count = 8
+    """Conversations in a forward pass; must divide `batch_size`."""
+    weight_decay: NonNegative = 0.05
+    """AdamW's weight decay."""
+    maximum_length: Count = 4096
+    """A conversation of more tokens is an error, not a cut answer."""
+    dtype: Dtype = "bfloat16"
+    """Precision of the frozen weights and of activations; what learns is kept in float32."""
+    seed: int = 0
+    """Order of the conversations."""
+
+
+class Propagate(Settings):
+    """Base, adapted and instruct model → propagated model: the instruct model with the new vocabulary."""
+
+    base: Path
+    """The base model, old vocabulary."""
+    adapted: Path
+    """The base model with the new vocabulary, after continued pre-training; or a LoRA adapter (see `adapter_base`)."""
+    instruct: Path
+    """The model to carry the new vocabulary into; fine-tuned from the same base, old vocabulary; or a LoRA adapter on
+    the base. A mapping of names to models makes one result each."""
+    method: Method | Literal["auto"] = "conversion"
+    """`swap`: tables as they are; `overlap`: fitted on shared tokens; `conversion`: fitted on all new tokens; `auto`:
+    for each table the one that errs least on rows kept from the fit."""
+    ridge: NonNegative = 0.0
+    """λ of the penalty λ‖P − I‖² in the fit; 0: plain least squares."""
+    weights: Literal["uniform", "frequency"] = "uniform"
+    """How much each token's row counts in the fit: all the same, or 1 + its occurrences in `corpus`."""
+    corpus: Path | None = None
+    """Text for `weights=frequency`: a corpus made by `collect`, a file of documents, or a folder of such files."""
+    adapter_base: Path | None = None
+    """Where adapted is a LoRA adapter: the initialized model that it was trained on."""
+    layers_scale: float | None = None
+    """What the adapted model's layers learnt is added to the instruct model's, times this; none: once for a LoRA
+    adapter, and it is an error when the layers of a whole adapted model are not the base's."""
+    tables: Tables | None = None
+    """The two tables' tensors, where neither the family nor names and shapes tell."""
+    link: Literal["hard", "copy"] = "hard"
+    """Weight files that do not change become hard links to the instruct model's, or copies."""
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    """Where rows are multiplied and P is solved."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Propagate:
+        if (self.weights == "frequency") != (self.corpus is not None):
+            raise ValueError("weights=frequency and corpus belong together; give both, or neither")
+        return self

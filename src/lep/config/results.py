@@ -1,0 +1,40 @@
+"""Settings of the rooms that measure and show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from lep.config.settings import Count, Dtype, Settings
+
+
+class Evaluate(Settings):
+    """Models + held-out text and items → numbers."""
+
+    models: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Path]
+    """What to measure, by the name that tables show."""
+    corpus: Path
+    """A corpus made by `collect`; its held-out half is read."""
+    skills: Path | None = None
+    """Items as .jsonl rows with `skill`, `prompt` and `completion`; right is what equals the completion."""
+    characters: Count = 60_000
+    """Characters of held-out text a language for symbols per token and bits per byte."""
+    block: Count = 512
+    """Tokens a model reads at once when bits per byte are measured."""
+    speed_language: str | None = None
+    """Language of the held-out openings that models continue when speed is measured; none: speed is not measured."""
+    speed_rounds: Count = 3
+    """How often each model's speed is measured, in turn with the others; the median counts."""
+    dtype: Dtype = "bfloat16"
+    """Precision of the weights and activations."""
+
+
+class Report(Settings):
+    """An evaluation and all that led to it → one page."""
+
+    evaluation: Path
+    """An evaluation made by `evaluate`; the rooms before it are found through its manifest."""
+    title: str = "LEP"
+    """Heading of the page."""

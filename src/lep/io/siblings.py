@@ -1,0 +1,144 @@
+"""Models of one family: base, adapted, instruct; each a folder, or a LoRA adapter over one of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from lep.core.rows import Rows
+from lep.errors import CheckpointError
+from lep.io.adapters import SETTINGS, Adapter, is_adapter, open_adapter
+from lep.io.changes import Changes, add, difference
+from lep.io.families import TableNames
+from lep.io.model import ModelFolder, open_model
+from lep.io.tensors import FLOATS, Entry
+
+_SAMPLE = 4096
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """A model, or an adapter and the model that it was trained on."""
+
+    path: Path
+    """What the user named."""
+    model: ModelFolder
+    """Where the weights lie; an adapter's base."""
+    adapter: Adapter | None = None
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of its tokenizer: an adapter without one uses its base's."""
+        own = any((self.path / name).exists() for name in ("tokenizer.json", "tokenizer.model"))
+        return self.path if own else self.model.path
+
+    @property
+    def tied(self) -> bool:
+        """Whether one matrix is both tables."""
+        return self.model.tied
+
+    def rows(self, table: str) -> Rows:
+        """The rows of `embed` or of `head`; those that an adapter changes are computed and held."""
+        name = self.model.head if table == "head" else self.model.names.embed
+        return self.adapter.tensor(name) if self.adapter and name in self.adapter.changes else self.model.rows(table)
+
+    @property
+    def height(self) -> int:
+        """How many rows its tables have."""
+        change = self.adapter.changes.get(self.model.names.embed) if self.adapter else None
+        return change.shape[0] if change else len(self.model.rows("embed"))
+
+    @property
+    def width(self) -> int:
+        """How long they are."""
+        return self.model.rows("embed").shape[1]
+
+    def tensor(self, name: str) -> Tensor:
+        """Any float tensor of the model, the adapter merged."""
+        return self.adapter.tensor(name) if self.adapter else self.model.checkpoint.tensor(name)
+
+    @property
+    def changed_layers(self) -> set[str]:
+        """Tensors other than the tables that an adapter changes."""
+        return set(self.adapter.changes) - _tables(self.model) if self.adapter else set()
+
+
+def open_sibling(path: Path, *, base: Path | None, names: TableNames | None = None) -> Sibling:
+    """Open a model folder, or an adapter over `base`.
+
+    Raises:
+        CheckpointError: what `open_model` and `open_adapter` refuse; an adapter without a base.
+    """
+    if not is_adapter(path):
+        return Sibling(path, open_model(path, names=names))
+    if base is None:
+        raise CheckpointError(
+            f"{path / SETTINGS}: is a LoRA adapter; name the initialized model that it was trained on (adapter_base=)"
+        )
+    model = open_model(base, names=names)
+    return Sibling(path, model, open_adapter(path, base=model))
+
+
+def new_layers(
+    base: Sibling, adapted: Sibling, instruct: Sibling, *, scale: float | None
+) -> dict[str, Callable[[], Tensor]]:
+    """Layers of the result that are not the instruct model's file's own, by name, each computed when it is called for.
+
+    An instruct adapter's layers are merged. To these, what the adapted model's layers learnt is added, times `scale`:
+    of an adapter its product, of a whole model the difference to the base.
+
+    Args:
+        scale: none: 1 for an adapter; a whole model's layers must be the base's.
+
+    Raises:
+        CheckpointError: `scale` is not given and the layers of a whole adapted model are not the base's.
+
+    Source: METHOD §2.4; task arithmetic, arXiv 2212.04089.
+    """
+    changed, learnt = instruct.changed_layers, None
+    if adapted.adapter and scale != 0:
+        changed, learnt = changed | adapted.changed_layers, adapted.adapter.delta
+    elif scale:
+        changed = {name for name in _floats(instruct.model) if name not in _tables(instruct.model)}
+        learnt = difference(adapted.model.checkpoint, base=base.model.checkpoint)
+    elif scale is None:
+        _check_same_layers(base.model, adapted.model)
+    factor = 1.0 if scale is None else scale
+    return {name: _sum(instruct, name, learnt=learnt, scale=factor) for name in sorted(changed)}
+
+
+def _sum(instruct: Sibling, name: str, *, learnt: Changes | None, scale: float) -> Callable[[], Tensor]:
+    def value() -> Tensor:
+        weight, delta = instruct.tensor(name), learnt(name) if learnt else None
+        return weight if delta is None else add(weight, delta, scale=scale)
+
+    return value
+
+
+def _tables(model: ModelFolder) -> set[str]:
+    return {model.names.embed, model.names.head}
+
+
+def _floats(model: ModelFolder) -> dict[str, Entry]:
+    return {name: entry for name, entry in model.checkpoint.entries.items() if entry.dtype in FLOATS}
+
+
+def _check_same_layers(base: ModelFolder, adapted: ModelFolder) -> None:
+    """`CheckpointError` when a layer of the adapted model is not the base's, as far as its first bytes tell."""
+    ours, theirs = _floats(adapted), _floats(base)
+    for name in sorted(ours.keys() & theirs.keys() - _tables(base) - _tables(adapted)):
+        same_kind = (ours[name].dtype, ours[name].shape) == (theirs[name].dtype, theirs[name].shape)
+        if same_kind and _first_bytes(ours[name]) != _first_bytes(theirs[name]):
+            raise CheckpointError(
+                f"{adapted.path}: {name!r} is not that of {base.path}: not only the tables were trained. Say what is "
+                "to become of it: layers_scale=1 adds what the layers learnt to the instruct model's, 0 leaves it out"
+            )
+
+
+def _first_bytes(entry: Entry) -> bytes:
+    with entry.shard.open("rb") as file:
+        file.seek(entry.begin)
+        return file.read(min(_SAMPLE, entry.end - entry.begin))

@@ -1,0 +1,59 @@
+"""Ids in configuration files that name tokens, in the numbering of another vocabulary."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lep.errors import TokenizerError
+from lep.io.families import TEXT_CONFIGS
+from lep.io.model import read_json, write_json
+from lep.io.tokenizer_files import TokenizerFile
+
+CONFIGURATIONS = ("config.json", "generation_config.json")
+
+_NAMES_TOKENS = re.compile(r"(.*_)?token_(id|ids|index)|(begin_)?suppress_tokens")
+
+
+def renumber(folder: Path, *, old: TokenizerFile, new: TokenizerFile) -> None:
+    """Rewrite the token ids of a model folder's configurations: same tokens, new numbers.
+
+    Raises:
+        TokenizerError: an id that is no token of the old vocabulary, or one that the new vocabulary lacks.
+    """
+    ids = _new_ids(old, new)
+    for name in CONFIGURATIONS:
+        if (folder / name).exists():
+            write_json(folder / name, _renumbered(read_json(folder / name), ids, place=f"{name} of {old.path}"))
+
+
+def _renumbered(config: Mapping[str, Any], ids: Mapping[int, int], *, place: str) -> dict[str, Any]:
+    changed = dict(config)
+    for key, value in config.items():
+        if key in TEXT_CONFIGS and isinstance(value, Mapping):
+            changed[key] = _renumbered(value, ids, place=f"{key} in {place}")
+        if _NAMES_TOKENS.fullmatch(key):
+            changed[key] = _other(value, ids, place=f"{key} in {place}")
+    return changed
+
+
+def _other(value: Any, ids: Mapping[int, int], *, place: str) -> Any:
+    if isinstance(value, list):
+        return [_other(item, ids, place=place) for item in value]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:  # some write -1 for none
+        return value
+    if value not in ids:
+        raise TokenizerError(f"{place}: {value} is no token, or one that the new vocabulary lacks; correct it there")
+    return ids[value]
+
+
+def _new_ids(old: TokenizerFile, new: TokenizerFile) -> dict[int, int]:
+    """Old id → new id, for the tokens that both have: of the same bytes and sort, else of the same bytes."""
+    entries = list(enumerate(zip(new.vocabulary.tokens, new.vocabulary.kinds, strict=True)))
+    exact = {key: id_ for id_, key in reversed(entries)}
+    by_bytes = {token: id_ for id_, (token, _) in reversed(entries) if token}
+    keys = enumerate(zip(old.vocabulary.tokens, old.vocabulary.kinds, strict=True))
+    found = ((id_, exact.get(key, by_bytes.get(key[0]))) for id_, key in keys if key[0])
+    return {id_: place for id_, place in found if place is not None}
