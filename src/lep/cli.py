@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from itertools import groupby
@@ -19,7 +19,7 @@ from rich.text import Text
 
 from lep.config import ROOMS
 from lep.errors import LepError, UsageError
-from lep.terminal import Bar, Lines
+from lep.terminal import Bar, Lines, summary
 
 _FLAGS = {
     "--from": "begin with this room",
@@ -123,72 +123,10 @@ def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -
         console.print(f"[bold]{step.address}[/bold] → {step.out}")
 
     def ended(step: pipeline.Step, did: bool) -> None:
-        _summary(step, did, console)
+        summary(step, did, console)
 
     pipeline.run(steps, replace=options.replace, started=started, ended=ended)
     return 0
-
-
-def _summary(step: Any, did: bool, console: Console) -> None:
-    from lep.io.artifact import read_manifest
-    from lep.reporting.table import main_table
-
-    manifest = read_manifest(step.out)
-    words = f"done in {manifest.seconds:.0f} s, {manifest.peak_memory_bytes / 2**30:.1f} GiB" if did else "was done"
-    console.print(f"  {words}", style="dim")
-    if step.room == "evaluate":
-        found = main_table(manifest.numbers)
-        table = Table("model", *map(str, found.columns))
-        for row in found.rows:
-            table.add_row(row.model, *map(str, row.cells))
-        Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
-    if step.room == "retokenize":
-        _vocabulary(manifest.numbers, console)
-    if step.room == "advise":
-        _advice(step, manifest.numbers, console)
-    if step.room == "report":
-        console.print(f"  open {step.out / 'index.html'}")
-
-
-def _vocabulary(numbers: Mapping[str, Any], console: Console) -> None:
-    console.print(
-        f"  {numbers['vocabulary_size']:,} tokens: {numbers['kept_tokens']:,} of the base's {numbers['old_tokens']:,}, "
-        f"{numbers['new_tokens']:,} new; what {numbers['kind']} promises is proved",
-        soft_wrap=True,
-    )
-    for language, change in numbers["symbols_per_token"].items():
-        words = f"{change['after']:.2f} symbols per token, before {change['before']:.2f}"
-        console.print(f"  {language}: {words}", markup=False)
-
-
-def _advice(step: Any, numbers: Mapping[str, Any], console: Console) -> None:
-    from lep.reporting.advice import assumptions, parse_advised, tables, why
-
-    advised = parse_advised(numbers)
-    wide = Console(width=max(console.width, 120) if not console.is_terminal else None, highlight=False)
-    for found in tables(advised):
-        table = Table(title=found.title, title_justify="left", title_style="bold")
-        for heading in found.headings:
-            table.add_column(heading, justify="right")
-        for i, row in enumerate(found.rows):
-            table.add_row(*row, style="bold" if i == found.marked else None)
-        wide.print(table)
-    for sentence in assumptions(advised):
-        console.print(f"· {sentence}", style="dim", markup=False, soft_wrap=True)
-    console.print(Text(" ".join(why(advised)), style="bold"), soft_wrap=True)
-    console.print(f"  see {step.out / 'advice.svg'}", markup=False, soft_wrap=True)
-    if advised.recommendation.new_tokens:
-        console.print(f"  then {_next(step.settings, advised.recommendation.new_tokens)}", markup=False, soft_wrap=True)
-
-
-def _next(settings: Any, new_tokens: int) -> str:
-    """The command that makes the recommended vocabulary."""
-    mixture = ", ".join(f"{language}: {share:g}" for language, share in (settings.mixture or {}).items())
-    given = {"base": settings.base, "corpus": settings.corpus, "kind": settings.kind}
-    given |= {"mixture": f"{{{mixture}}}"} if mixture else {}
-    given |= {"kept_tokens": settings.kept_tokens} if settings.kept_tokens else {}
-    words = [f"{key}={value}" for key, value in (given | {"new_tokens": new_tokens, "out": "…"}).items()]
-    return shlex.join(["lep", "retokenize", *words])
 
 
 def _plan(steps: Sequence[Any], console: Console) -> int:
@@ -200,6 +138,8 @@ def _plan(steps: Sequence[Any], console: Console) -> int:
         console.print(f"{step.address} → {step.out} ({pipeline.status(step)})", markup=False, soft_wrap=True)
         for name, path in step.plan.inputs.items():
             console.print(f"  {name}: {path}", style="dim", markup=False, soft_wrap=True)
+        if cost := pipeline.cost(step):
+            console.print(f"  {cost}", markup=False, soft_wrap=True)
     return 2 if problems else 0
 
 
@@ -231,9 +171,7 @@ def _type_name(annotation: Any) -> str:
     name = (
         annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
     )
-    for noise in ("typing.", "pathlib.", "lep.config.", "collections.abc."):
-        name = name.replace(noise, "")
-    return name
+    return re.sub(r"(\w+\.)+(?=\w)", "", name)  # without the modules
 
 
 def _inspect(options: argparse.Namespace, console: Console) -> int:

@@ -23,7 +23,7 @@ from lep.errors import UsageError
 from lep.io.artifact import Plan, complete, is_finished
 
 _CHECKED = ("propagate",)
-"""Rooms whose `check(settings)` can tell before any work that their inputs do not agree."""
+"""Rooms whose `check(settings)` tells before any work that inputs do not agree, and `cost(settings)` what it takes."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,13 @@ def run(
         work = partial(import_module(f"lep.stages.{step.room}").run, step.settings)
         did = complete(step.plan, work, replace=replace)
         ended(step, did)
+
+
+def cost(step: Step) -> object | None:
+    """What the step will take, where its room can tell and its inputs are there."""
+    if step.room not in _CHECKED or not all(path.exists() for path in step.plan.inputs.values()):
+        return None
+    return import_module(f"lep.stages.{step.room}").cost(step.settings)
 
 
 def status(step: Step) -> str:

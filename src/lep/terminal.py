@@ -1,9 +1,15 @@
-"""How the command shows that work goes on: a bar on a terminal, plain lines elsewhere."""
+"""What the command shows: that work goes on, as a bar on a terminal or as plain lines, and what came of it."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 
 class Bar:
@@ -58,3 +64,78 @@ class Lines:
 
     def end(self) -> None:
         return
+
+
+def summary(step: Any, did: bool, console: Console) -> None:
+    """What a finished step is worth telling."""
+    from lep.io.artifact import read_manifest
+    from lep.reporting.table import main_table
+
+    manifest = read_manifest(step.out)
+    words = f"done in {manifest.seconds:.0f} s, {manifest.peak_memory_bytes / 2**30:.1f} GiB" if did else "was done"
+    console.print(f"  {words}", style="dim")
+    if step.room == "evaluate":
+        found = main_table(manifest.numbers)
+        table = Table("model", *map(str, found.columns))
+        for row in found.rows:
+            table.add_row(row.model, *map(str, row.cells))
+        Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
+    if step.room == "retokenize":
+        _vocabulary(manifest.numbers, console)
+    if step.room == "advise":
+        _advice(step, manifest.numbers, console)
+    if step.room == "propagate":
+        _propagation(manifest.numbers, console)
+    if step.room == "report":
+        console.print(f"  open {step.out / 'index.html'}")
+
+
+def _vocabulary(numbers: Mapping[str, Any], console: Console) -> None:
+    console.print(
+        f"  {numbers['vocabulary_size']:,} tokens: {numbers['kept_tokens']:,} of the base's {numbers['old_tokens']:,}, "
+        f"{numbers['new_tokens']:,} new; what {numbers['kind']} promises is proved",
+        soft_wrap=True,
+    )
+    for language, change in numbers["symbols_per_token"].items():
+        words = f"{change['after']:.2f} symbols per token, before {change['before']:.2f}"
+        console.print(f"  {language}: {words}", markup=False)
+
+
+def _advice(step: Any, numbers: Mapping[str, Any], console: Console) -> None:
+    from lep.reporting.advice import assumptions, parse_advised, tables, why
+
+    advised = parse_advised(numbers)
+    wide = Console(width=max(console.width, 120) if not console.is_terminal else None, highlight=False)
+    for found in tables(advised):
+        table = Table(title=found.title, title_justify="left", title_style="bold")
+        for heading in found.headings:
+            table.add_column(heading, justify="right")
+        for i, row in enumerate(found.rows):
+            table.add_row(*row, style="bold" if i == found.marked else None)
+        wide.print(table)
+    for sentence in assumptions(advised):
+        console.print(f"· {sentence}", style="dim", markup=False, soft_wrap=True)
+    console.print(Text(" ".join(why(advised)), style="bold"), soft_wrap=True)
+    console.print(f"  see {step.out / 'advice.svg'}", markup=False, soft_wrap=True)
+    if advised.recommendation.new_tokens:
+        console.print(f"  then {_next(step.settings, advised.recommendation.new_tokens)}", markup=False, soft_wrap=True)
+
+
+def _next(settings: Any, new_tokens: int) -> str:
+    """The command that makes the recommended vocabulary."""
+    mixture = ", ".join(f"{language}: {share:g}" for language, share in (settings.mixture or {}).items())
+    given = {"base": settings.base, "corpus": settings.corpus, "kind": settings.kind}
+    given |= {"mixture": f"{{{mixture}}}"} if mixture else {}
+    given |= {"kept_tokens": settings.kept_tokens} if settings.kept_tokens else {}
+    words = [f"{key}={value}" for key, value in (given | {"new_tokens": new_tokens, "out": "…"}).items()]
+    return shlex.join(["lep", "retokenize", *words])
+
+
+def _propagation(numbers: Mapping[str, Any], console: Console) -> None:
+    table = Table("", "method", "residual", "on rows kept from the fit", "rank", "condition")
+    for name, fit in numbers["tables"].items():
+        told = [fit["residual"], fit["residual_heldout"], fit["rank"], fit["condition"]]
+        table.add_row(name, fit["method"], *("–" if value is None else f"{value:,.3g}" for value in told))
+        for method, error in fit.get("tried", {}).items():
+            table.add_row("", f"  {method}", "", "–" if error is None else f"{error:,.3g}", style="dim")
+    console.print(table)

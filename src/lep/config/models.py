@@ -9,8 +9,6 @@ from pydantic import Field, model_validator
 
 from lep.config.settings import Count, Dtype, NonNegative, Positive, Settings, Share
 
-Method = Literal["swap", "overlap", "conversion"]
-
 
 class Tables(Settings):
     """Names of a model's two tables among its tensors."""
@@ -112,7 +110,7 @@ class Propagate(Settings):
     instruct: Path
     """The model to carry the new vocabulary into; fine-tuned from the same base, old vocabulary; or a LoRA adapter on
     the base. A mapping of names to models makes one result each."""
-    method: Method | Literal["auto"] = "conversion"
+    method: Literal["swap", "overlap", "conversion", "auto"] = "conversion"
     """`swap`: tables as they are; `overlap`: fitted on shared tokens; `conversion`: fitted on all new tokens; `auto`:
     for each table the one that errs least on rows kept from the fit."""
     ridge: NonNegative = 0.0

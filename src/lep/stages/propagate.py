@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from lep.core.rows import spans
 from lep.core.scripts import script_of
 from lep.core.vocabulary import Kind, VocabularyMap
 from lep.engine.chat import check_chat
+from lep.engine.cost import Cost, propagation_cost
 from lep.engine.frequencies import token_frequencies
 from lep.errors import CheckpointError, TokenizerError
 from lep.io.checkpoint import Layout, copy_tokenizer, copy_with_tables, lay_out
@@ -63,12 +65,15 @@ def run(settings: Propagate, out: Path) -> dict[str, Any]:
     moved = _moved(shared.mapped, new, own)
     numbers: dict[str, Any] = {}
     for table, target in made.items():
+        started = time.monotonic()
         projection, tried = _fit(settings, models, table=table, shared=shared, moved=moved)
+        fitted = time.monotonic()
         with progress(f"writing {table}", total=adapted.height, unit="rows") as advance:
             norms = propagate(adapted.rows(table), projection, out=target, device=settings.device, advance=advance)
         keep_special(target, instruct=instruct.rows(table), new_ids=new_ids, old_ids=old_ids)
         _check_made(target, norms, name=f"{table} of {settings.adapted}", new=new, kept=new_ids)
         numbers[table] = _numbers(projection, shared, norms) | ({"tried": tried} if len(tried) > 1 else {})
+        numbers[table]["seconds"] = {"fit": fitted - started, "write": time.monotonic() - fitted}
     copy_tokenizer(instruct.tokenizer, out, state=state)
     renumber(out, old=own, new=read_tokenizer(out))
     return {
@@ -85,6 +90,27 @@ def check(settings: Propagate) -> None:
     """What can be told before any work: the models that are there already must be siblings of one vocabulary."""
     if all(path.exists() for path in (settings.base, settings.adapted, settings.instruct)):
         new_layers(*_open(settings)[0], scale=settings.layers_scale)
+
+
+def cost(settings: Propagate) -> Cost:
+    """What `run` will take on this machine, without reading a weight."""
+    models, tokenizers = _open(settings)
+    base, adapted, instruct = models
+    state = with_added_tokens(tokenizers[1].state, tokenizers[2].state, first=len(tokenizers[1].vocabulary))
+    added = {item["content"]: item["id"] for item in state["added_tokens"]}
+    layers = new_layers(*models, scale=settings.layers_scale)
+    layout = _lay_out(adapted, instruct, added=added, changed=layers)
+    fits = {"swap": 0, "auto": len(METHODS) - 1}.get(settings.method, 1)
+    return propagation_cost(
+        rows=adapted.height,
+        dim=base.width,
+        tables=len(layout.names),
+        fits=fits,
+        tokens=sum(len(tokenizer.vocabulary) for tokenizer in tokenizers),
+        hashed=sum(file.stat().st_size for model in {base.path, instruct.path} for file in model.glob("*.safetensors")),
+        written=layout.bytes,
+        device=settings.device,
+    )
 
 
 def _open(settings: Propagate) -> tuple[_Models, _Tokenizers]:
@@ -159,7 +185,8 @@ def _fit(
     base, _, instruct = models
     mapped = shared.mapped.without(moved)
     methods = METHODS if settings.method == "auto" else (settings.method,)
-    rows = len(methods) * (mapped.new_size + mapped.new_size // HELDOUT)
+    of = {"swap": 0, "overlap": int(mapped.shared.sum()), "conversion": int((mapped.lengths > 0).sum())}
+    rows = sum(of[method] + of["conversion"] // HELDOUT for method in methods)
     with progress(f"fitting {table}", total=rows, unit="rows") as advance:
         try:
             fit = Fit(
