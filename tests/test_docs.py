@@ -91,9 +91,22 @@ def test_make_targets_exist(document: str, line: str) -> None:
 
 
 @pytest.mark.parametrize("document", [document for document in DOCUMENTS if blocks(document, "python")])
-def test_examples_run(document: str) -> None:
+def test_examples_run(document: str, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(models.parent)
+    names: dict[str, object] = {"__name__": "example"}
     for body in blocks(document, "python"):
-        exec(compile(body, document, "exec"), {"__name__": "example"})
+        exec(compile(body, document, "exec"), names)
+
+
+@pytest.fixture(scope="module")
+def models(tokenizers, make_model, tmp_path_factory) -> Path:
+    """The folders that examples speak of."""
+    root = tmp_path_factory.mktemp("examples") / "models"
+    for seed, (name, tokenizer) in enumerate(
+        {"base": "byte_level", "adapted": "russian_byte_level", "instruct": "byte_level"}.items()
+    ):
+        make_model(root / name, tokenizers[tokenizer], seed=seed)
+    return root
 
 
 @pytest.mark.parametrize(("document", "path"), PATHS)

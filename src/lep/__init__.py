@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lep.core.propagation import Fit, Projection, best, fit_projection, keep_special, propagate
     from lep.core.vocabulary import Kind, Vocabulary, VocabularyMap, vocabulary_map
     from lep.errors import LepError
+    from lep.io.model import ModelFolder, open_model
     from lep.io.tokenizer_files import TokenizerFile, map_vocabularies, read_tokenizer
 
 _HOME = {
@@ -29,6 +30,8 @@ _HOME = {
     "VocabularyMap": "lep.core.vocabulary",
     "vocabulary_map": "lep.core.vocabulary",
     "LepError": "lep.errors",
+    "ModelFolder": "lep.io.model",
+    "open_model": "lep.io.model",
     "TokenizerFile": "lep.io.tokenizer_files",
     "map_vocabularies": "lep.io.tokenizer_files",
     "read_tokenizer": "lep.io.tokenizer_files",
@@ -39,6 +42,7 @@ __all__ = [
     "Initialization",
     "Kind",
     "LepError",
+    "ModelFolder",
     "Projection",
     "TokenizerFile",
     "Vocabulary",
@@ -48,6 +52,7 @@ __all__ = [
     "initialize",
     "keep_special",
     "map_vocabularies",
+    "open_model",
     "propagate",
     "read_tokenizer",
     "vocabulary_map",
