@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from lep import pipeline
-from lep.config import ROOMS
+from lep.config import ROOMS, Propagate
 from lep.errors import UsageError
+from lep.io.artifact import Plan, complete, is_finished
 
 
 @pytest.fixture
@@ -184,3 +185,113 @@ def test_one_room_from_words(tmp_path) -> None:
     assert all(knob in str(caught.value) for knob in ("corpus", "colour"))
     with pytest.raises(UsageError, match="give one of vocabulary_size, new_tokens, symbols_per_token; found none"):
         pipeline.room_steps("retokenize", ["base=b", "corpus=c", "out=x"])
+
+
+@pytest.mark.parametrize(
+    ("instruct", "found"),
+    [
+        ({"chat": "a/model", "tools": "b/model"}, {"chat": "a/model", "tools": "b/model"}),
+        (["a/chat", "b/tools"], {"chat": "a/chat", "tools": "b/tools"}),
+        (["a/chat"], {"chat": "a/chat"}),
+        ({"chat": "initialize", "own": "b"}, {"chat": "RUN/initialize", "own": "b"}),
+    ],
+)
+def test_each_of_several_instruct_models_is_an_artifact(write, tmp_path, instruct, found) -> None:
+    """Named by a mapping, or by the last part of their paths; a room's name still stands for its artifact."""
+    rooms = {"initialize": {"base": "base", "tokenizer": "t"}, "propagate": PROPAGATE | {"instruct": instruct}}
+    evaluate = {"models": {name: f"propagate/{name}" for name in found}, "corpus": "c"}
+    _, *steps, last = pipeline.load_recipe(write(**rooms, evaluate=evaluate))
+    places = {name: Path(path.replace("RUN", str(tmp_path / "run"))) for name, path in found.items()}
+    assert {step.address: step.plan.inputs["instruct"] for step in steps} == {
+        f"propagate/{name}": path for name, path in places.items()
+    }
+    assert {step.out for step in steps} == {last.plan.inputs[f"models.{name}"] for name in found}
+    assert all(step.settings.model_dump()["method"] == "conversion" for step in steps)
+
+
+def test_the_same_from_words(tmp_path) -> None:
+    words = ["base=b", "adapted=a", f"out={tmp_path}"]
+    for several in (["instruct={x: m/x, y: n}"], ["instruct.x=m/x", "instruct.y=n"]):
+        steps = pipeline.room_steps("propagate", [*words, *several])
+        assert {step.address: step.out for step in steps} == {
+            f"propagate/{name}": tmp_path / name for name in ("x", "y")
+        }
+        assert [step.plan.inputs["instruct"] for step in steps] == [Path("m/x"), Path("n")]
+    steps = pipeline.room_steps("propagate", [*words, "instruct=m/x", "method=[swap, overlap]"])
+    assert [(step.out.name, step.settings.model_dump()["method"]) for step in steps] == [
+        ("swap",) * 2,
+        ("overlap",) * 2,
+    ]
+    (step,) = pipeline.room_steps("propagate", [*words, "instruct=[m/x]"])
+    assert step.out == tmp_path / "x"
+
+
+def test_two_values_of_one_name_are_refused(write) -> None:
+    message = refused(write(propagate=PROPAGATE | {"instruct": ["a/model", "b/model"]}))
+    assert "propagate.instruct: two values of one name; name them apart: {first: …, second: …}" in message
+    with pytest.raises(UsageError, match="two values of one name"):
+        pipeline.room_steps("propagate", ["base=b", "adapted=a", "instruct=[a/model, b/model]", "out=x"])
+
+
+@pytest.mark.parametrize("instruct", [{}, []])
+def test_no_value_is_refused(write, instruct) -> None:
+    assert "propagate.instruct: no value" in refused(write(propagate=PROPAGATE | {"instruct": instruct}))
+
+
+def test_two_sweeps_of_which_one_is_named_are_refused(write) -> None:
+    message = refused(write(propagate=PROPAGATE | {"instruct": {"a": "b"}, "method": ["swap"]}))
+    assert "only one setting can have several values; these do: instruct, method" in message
+
+
+def test_a_group_of_settings_is_not_several_values(write) -> None:
+    tables = {"embed": "e.weight", "head": "h.weight"}
+    (step,) = pipeline.load_recipe(write(propagate=PROPAGATE | {"tables": tables}))
+    assert (step.address, step.settings.model_dump()["tables"]) == ("propagate", tables)
+    (step,) = pipeline.room_steps("initialize", ["base=b", "tokenizer=t", "out=x", "tables.embed=e", "tables.head=h"])
+    assert (step.out, step.settings.model_dump()["tables"]) == (Path("x"), {"embed": "e", "head": "h"})
+    assert "propagate.tables.colour" in refused(write(propagate=PROPAGATE | {"tables": tables | {"colour": "red"}}))
+
+
+@pytest.mark.xfail(strict=True, reason="a name goes into the path as it is")
+@pytest.mark.parametrize("name", ["..", "a/../..", ".", "", "/tmp/x"])
+def test_a_name_that_leads_elsewhere_is_refused(write, name) -> None:
+    assert "propagate.instruct" in refused(write(propagate=PROPAGATE | {"instruct": {name: "model", "b": "b"}}))
+
+
+@pytest.mark.xfail(strict=True, reason="pydantic takes nan and inf for numbers")
+@pytest.mark.parametrize("changes", [{"ridge": float("inf")}, {"layers_scale": float("nan")}])
+def test_what_is_no_number_is_refused(write, changes) -> None:
+    """Else one is a traceback, the other a model whose layers are not finite."""
+    assert f"propagate.{next(iter(changes))}" in refused(write(propagate=PROPAGATE | changes))
+
+
+CHANGES: dict[str, Any] = {
+    "method": "overlap",
+    "ridge": 0.5,
+    "weights": "uniform",
+    "layers_scale": 0.5,
+    "tables": {"embed": "a", "head": "b"},
+    "link": "copy",
+    "device": "cuda",
+}
+
+
+@pytest.mark.parametrize("knob", Propagate.model_fields)
+def test_one_changed_knob_changes_the_fingerprint(tmp_path, knob) -> None:
+    """An input counts by its contents: the same ones in another place are the same input."""
+    files = {name: tmp_path / name for name in ("base", "adapted", "instruct", "corpus", "adapter_base", "other")}
+    for name, file in files.items():
+        file.write_text(name)
+    settings: dict[str, Any] = {name: file for name, file in files.items() if name != "other"}
+    settings |= {"weights": "frequency"}
+
+    def plan(**changes: Any) -> Plan:
+        return pipeline.Step("x", "propagate", Propagate(**settings | changes), tmp_path / "out").plan
+
+    complete(plan(), lambda _: {})
+    assert is_finished(plan())
+    if knob in files:
+        (tmp_path / "elsewhere").write_text(knob)
+        assert is_finished(plan(**{knob: tmp_path / "elsewhere"}))
+    change = {knob: files["other"] if knob in files else CHANGES[knob]}
+    assert not is_finished(plan(**change | ({"corpus": None} if knob == "weights" else {})))
