@@ -6,6 +6,7 @@ fingerprint is not computed again, and one with another fingerprint is never ove
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,6 +25,22 @@ from lep.config import flatten
 from lep.errors import ArtifactError
 
 MANIFEST = "manifest.json"
+_MOVE, _FILE = "make room, or give another out=", "expected a file there"
+_RIGHTS = "give another out=, or yourself the right to it"
+_REMEDIES = {
+    errno.ENOSPC: _MOVE,
+    errno.EDQUOT: _MOVE,
+    errno.EFBIG: _MOVE,
+    errno.EROFS: _RIGHTS,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EISDIR: _FILE,
+    errno.ENOTDIR: "expected a folder there",
+    errno.ENAMETOOLONG: "give a shorter out=",
+    errno.ELOOP: "it is a link to itself",
+    errno.EIO: "the disk does not answer; try another",
+}
+"""What to do about what the system says; other errors are lep's own."""
 _LIBRARIES = ("lep", "torch", "transformers", "tokenizers", "safetensors", "accelerate", "trl")
 
 
@@ -108,8 +125,20 @@ def complete(plan: Plan, work: Callable[[Path], Mapping[str, Any]], *, replace: 
         replace: whether an artifact made with other settings or inputs may be replaced.
 
     Raises:
-        ArtifactError: the place is taken by something else, and `replace` is not set.
+        ArtifactError: the place is taken by something else, and `replace` is not set; it is an input, or lies in one;
+            the disk is full, or a file cannot be read or written.
     """
+    try:
+        return _complete(plan, work, replace=replace)
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            raise
+        where = error.filename or plan.partial
+        raise ArtifactError(f"{where}: {error.strerror}; {_REMEDIES[error.errno]}") from error
+
+
+def _complete(plan: Plan, work: Callable[[Path], Mapping[str, Any]], *, replace: bool) -> bool:
+    _check_apart(plan)
     inputs = {name: Input(_relative(path, plan.out), fingerprint(path)) for name, path in plan.inputs.items()}
     identity = _identity(plan, inputs)
     if plan.out.exists() and not _is_stale(plan, identity, replace=replace):
@@ -169,18 +198,40 @@ def _is_stale(plan: Plan, identity: str, *, replace: bool) -> bool:
     )
 
 
+def _check_apart(plan: Plan) -> None:
+    """`ArtifactError` when writing would change an input, or replace it."""
+    for name, path in plan.inputs.items():
+        read = path.resolve()
+        for place in (plan.out.resolve(), plan.partial.resolve()):
+            if place == read or place in read.parents or read in place.parents:
+                raise ArtifactError(f"{place}: is {name}, {path}, or one lies in the other; give another out=")
+
+
 def _prepare(partial: Path, identity: str) -> float:
     """An empty folder, or the one that an interrupted run of the same fingerprint left; returns its seconds."""
-    work = partial / ".work"
-    if work.exists():
-        left = json.loads(work.read_text())
-        if left["fingerprint"] == identity:
-            return left["seconds"]
+    left = _left(partial)
+    if left.get("fingerprint") == identity:
+        return left["seconds"]
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     _remember(partial, identity, 0.0)
     return 0.0
+
+
+def _left(partial: Path) -> dict[str, Any]:
+    """What an interrupted run says of itself; `ArtifactError` when something else than a run's folder is there."""
+    try:
+        return dict(json.loads((partial / ".work").read_text()))
+    except FileNotFoundError:
+        known = {MANIFEST, ".work.new"}
+        if partial.exists() and not any(item.name in known for item in partial.iterdir()) and any(partial.iterdir()):
+            raise ArtifactError(
+                f"{partial}: is not what an interrupted run left; move it, or give another out="
+            ) from None
+        return {}
+    except (ValueError, TypeError):
+        return {}
 
 
 def _remember(partial: Path, identity: str, seconds: float) -> None:

@@ -47,7 +47,7 @@ def read_documents(file: Path, *, field: str = "text") -> Iterator[str | Rejecte
         else:
             raise DataError(f"{file}: expected .jsonl, .txt (also .gz, .xz) or .parquet")
     except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:  # ValueError: pyarrow's
-        raise DataError(f"{file}: damaged, or not what its name says ({error})") from None
+        raise DataError(f"{file}: damaged, or not what its name says ({error}); fetch it again") from None
 
 
 def read_rows(file: Path, *, required: tuple[str, ...]) -> list[dict[str, Any]]:

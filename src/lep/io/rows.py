@@ -50,7 +50,7 @@ class StoredRows:
             start, stop, _ = rows.indices(len(self))
             runs, blocks = [(start, max(stop, start))], [values]
         else:
-            runs, blocks = [(id_, id_ + 1) for id_ in rows.tolist()], values.split(1)
+            runs, blocks = [(id_, id_ + 1) for id_ in rows.tolist()], values.split(1) if len(values) else ()
         if (places := sum(stop - start for start, stop in runs)) != len(values):
             raise ValueError(f"{len(values)} rows for {places} places")
         with self.entry.shard.open("r+b", buffering=0) as file:
@@ -72,7 +72,7 @@ class StoredRows:
             run, left = left[: (stop - start) * self._width], left[(stop - start) * self._width :]
             while run:
                 if not (done := file.readinto(run)):
-                    raise CheckpointError(f"{self.entry.shard}: became shorter while it was read")
+                    raise CheckpointError(f"{self.entry.shard}: became shorter while it was read; fetch the file again")
                 run = run[done:]
         return rows
 

@@ -42,8 +42,10 @@ def _renumbered(config: Mapping[str, Any], ids: Mapping[int, int], *, place: str
 def _other(value: Any, ids: Mapping[int, int], *, place: str) -> Any:
     if isinstance(value, list):
         return [_other(item, ids, place=place) for item in value]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:  # some write -1 for none
+    if value is None or isinstance(value, bool) or value == -1:  # some write -1 for none
         return value
+    if not isinstance(value, int):
+        raise TokenizerError(f"{place}: {value!r} is no id; expected a whole number, correct it there")
     if value not in ids:
         raise TokenizerError(f"{place}: {value} is no token, or one that the new vocabulary lacks; correct it there")
     return ids[value]

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,12 @@ FLOATS: dict[str, torch.dtype] = {
 }
 """The dtypes that a table may have."""
 
+_BITS = {"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8}
+_BITS |= {f"{sign}{bits}": bits for sign in "IU" for bits in (8, 16, 32, 64)} | {"F16": 16, "BF16": 16}
+_BITS |= {"F32": 32, "F64": 64}
+"""Of the dtypes known; another one is taken at its word."""
+
+_AGAIN = "fetch the file again"
 _HEADER_LIMIT = 100_000_000
 _CHUNK = 1 << 24
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -85,7 +92,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     for shard in shards:
         for name, entry in read_header(shard).items():
             if name in entries:
-                raise CheckpointError(f"{folder}: tensor {name!r} is in {entries[name].shard.name} and {shard.name}")
+                shards_ = f"{entries[name].shard.name} and {shard.name}"
+                raise CheckpointError(f"{folder}: tensor {name!r} is in {shards_}; {_AGAIN}")
             entries[name] = entry
     if (folder / INDEX).exists():
         _check_index(folder, entries)
@@ -93,13 +101,16 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _shards(folder: Path) -> tuple[Path, ...]:
-    if (folder / INDEX).exists():
+    index, single = folder / INDEX, folder / SINGLE
+    if index.exists():
+        if single.exists():
+            raise CheckpointError(f"{folder}: holds both {SINGLE} and {INDEX}; remove the one that is not the model")
         shards = tuple(folder / name for name in sorted(set(_weight_map(folder).values())))
         if absent := [shard.name for shard in shards if not shard.exists()]:
-            raise CheckpointError(f"{folder / INDEX}: names files that are not there: {', '.join(absent)}")
+            raise CheckpointError(f"{index}: names files that are not there: {', '.join(absent)}; {_AGAIN}")
         return shards
-    if (folder / SINGLE).exists():
-        return (folder / SINGLE,)
+    if single.exists():
+        return (single,)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; expected a Hugging Face model folder")
     if any(folder.glob("pytorch_model*.bin")):
@@ -107,42 +118,97 @@ def _shards(folder: Path) -> tuple[Path, ...]:
             f"{folder}: holds pickled weights only, which can run code and are not read; convert them once with "
             "transformers: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
         )
-    raise CheckpointError(f"{folder}: neither {SINGLE} nor {INDEX} is there")
+    raise CheckpointError(f"{folder}: neither {SINGLE} nor {INDEX} is there; expected a Hugging Face model folder")
 
 
 def _weight_map(folder: Path) -> dict[str, str]:
+    path = folder / INDEX
     try:
-        return dict(json.loads((folder / INDEX).read_text())["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / INDEX}: not a safetensors index ({error!r})") from None
+        found = json.loads(_read(path))["weight_map"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a safetensors index ({_reason(error)}); {_AGAIN}") from None
+    if not isinstance(found, dict) or not found:
+        raise CheckpointError(f"{path}: not a safetensors index: expected `weight_map` to place tensors in files")
+    for name, shard in found.items():
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise CheckpointError(
+                f"{path}: not a safetensors index: {name!r} is in {shard!r}; expected the name of a file beside it"
+            )
+    return found
 
 
 def _check_index(folder: Path, entries: Mapping[str, Entry]) -> None:
     for name, shard in _weight_map(folder).items():
         if name not in entries or entries[name].shard.name != shard:
-            raise CheckpointError(f"{folder / INDEX}: says that {name!r} is in {shard}, but it is not there")
+            raise CheckpointError(f"{folder / INDEX}: says that {name!r} is in {shard}, but it is not there; {_AGAIN}")
+
+
+def _read(path: Path, size: int = -1) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); expected a file") from None
 
 
 def read_header(shard: Path) -> dict[str, Entry]:
-    """The tensors of one file; `CheckpointError` when the file is shorter or longer than its header says."""
+    """The tensors of one file.
+
+    Raises:
+        CheckpointError: the file is shorter or longer than its header says, or the header does not give each tensor,
+            once, as many bytes as its dtype and shape need, end to end.
+    """
+    start = 8 + int.from_bytes(_read(shard, 8), "little")
     size = shard.stat().st_size
-    with shard.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
-            raise CheckpointError(f"{shard}: not a safetensors file, or truncated in its header")
-        text = file.read(length)
+    if not 10 <= start <= min(8 + _HEADER_LIMIT, size):
+        raise CheckpointError(f"{shard}: not a safetensors file, or truncated in its header; {_AGAIN}")
     try:
-        entries = {
-            name: Entry(shard, item["dtype"], tuple(item["shape"]), *(8 + length + at for at in item["data_offsets"]))
-            for name, item in json.loads(text).items()
-            if name != "__metadata__"
-        }
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{shard}: its safetensors header cannot be read ({error!r})") from None
-    expected = max((entry.end for entry in entries.values()), default=8 + length)
-    if size != expected:
-        raise CheckpointError(f"{shard}: {size} bytes where its header needs {expected}; fetch the file again")
+        items = json.loads(_read(shard, start)[8:], object_pairs_hook=_once)
+        if not isinstance(items.pop("__metadata__", {}), dict):
+            raise ValueError("its metadata is no object")
+        entries = {name: _entry(shard, name, item, start=start) for name, item in items.items()}
+        end = _end(entries, start=start)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{shard}: its safetensors header cannot be read ({_reason(error)}); {_AGAIN}") from None
+    if size != end:
+        raise CheckpointError(f"{shard}: {size} bytes where its header needs {end}; {_AGAIN}")
     return entries
+
+
+def _reason(error: Exception) -> str:
+    return "nested too deep" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
+
+
+def _entry(shard: Path, name: str, item: Any, *, start: int) -> Entry:
+    dtype, shape, offsets = (item.get(key) for key in ("dtype", "shape", "data_offsets"))
+    if not isinstance(dtype, str) or not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+        raise ValueError(f"tensor {name!r} has dtype {dtype!r}, shape {shape!r}, offsets {offsets!r}")
+    begin, end = offsets
+    if dtype in _BITS and 8 * (end - begin) != prod(shape) * _BITS[dtype]:
+        raise ValueError(f"tensor {name!r} of {dtype} and shape {shape} has {end - begin} bytes")
+    return Entry(shard, dtype, tuple(shape), start + begin, start + end)
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+
+
+def _end(entries: Mapping[str, Entry], *, start: int) -> int:
+    """Where the last tensor ends; `ValueError` unless each begins where the one before it ends."""
+    at = start
+    for name, entry in sorted(entries.items(), key=lambda pair: (pair[1].begin, pair[1].end)):
+        if entry.begin != at or entry.end < at:
+            raise ValueError(f"tensor {name!r} begins at byte {entry.begin}, where {at} was expected")
+        at = entry.end
+    return at
 
 
 def write_shard(

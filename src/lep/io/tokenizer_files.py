@@ -23,6 +23,9 @@ from lep.io.sentencepiece_files import SENTENCEPIECE, State, is_tiktoken, read_s
 
 JSON = "tokenizer.json"
 
+_ID_LIMIT = 1 << 24
+"""Above any table: an id that would only fill memory."""
+
 _DISGUISED = re.compile(f"({SPACE}|<0x[0-9A-Fa-f]{{2}}>)".encode())
 
 
@@ -145,7 +148,7 @@ class TokenizerFile:
         try:
             return BYTES_OF[self.scheme](stored)
         except ValueError as error:
-            raise TokenizerError(f"{self.path}: {error}") from None
+            raise TokenizerError(f"{self.path}: {error}; was another tokenizer's vocabulary put into it?") from None
 
 
 def read_tokenizer(path: Path) -> TokenizerFile:
@@ -160,7 +163,7 @@ def read_tokenizer(path: Path) -> TokenizerFile:
     if path.is_dir():
         file = next((path / name for name in (JSON, SENTENCEPIECE) if (path / name).exists()), path)
     if not file.is_file():
-        raise TokenizerError(f"{path}: neither {JSON} nor {SENTENCEPIECE} is there")
+        raise TokenizerError(f"{path}: neither {JSON} nor {SENTENCEPIECE} is there; expected one of these files")
     if file.suffix == ".json":
         state = _read_json(file)
     elif is_tiktoken(file):
@@ -181,10 +184,38 @@ def map_vocabularies(old: TokenizerFile, new: TokenizerFile) -> VocabularyMap:
 def _read_json(file: Path) -> State:
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
-        state["model"]["vocab"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise TokenizerError(f"{file}: not a tokenizer.json of the tokenizers library ({error!r})") from None
+        kind = state["model"].get("type", "BPE")
+        if kind not in ("BPE", "Unigram"):
+            raise TokenizerError(f"{file}: a {kind} tokenizer does not keep the bytes of its text; use another base")
+        _check_ids(state)
+        tokenizer = Tokenizer.from_file(str(file))
+    except TokenizerError:
+        raise
+    except Exception as error:  # tokenizers raises bare ones, and what is no tokenizer.json breaks anywhere
+        why = "nested too deep" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
+        raise TokenizerError(
+            f"{file}: not a tokenizer.json of the tokenizers library ({why}); fetch it again"
+        ) from None
+    for item in state.get("added_tokens", []):
+        if (found := tokenizer.token_to_id(item["content"])) != item["id"]:
+            raise TokenizerError(
+                f"{file}: added token {item['content']!r} has id {item['id']}, but tokenizers gives it {found}: its "
+                "text or its id is another token's, or ids before it are not used; correct it there"
+            )
     return state
+
+
+def _check_ids(state: State) -> None:
+    """An exception unless every token has an id of its own, and every added token a text and an id."""
+    places: dict[int, str] = {}
+    for id_, text in _entries(state["model"]):
+        if type(id_) is not int or not 0 <= id_ < _ID_LIMIT:
+            raise ValueError(f"token {text!r} has id {id_!r}, expected a whole number below {_ID_LIMIT}")
+        if places.setdefault(id_, text) != text:
+            raise ValueError(f"tokens {places[id_]!r} and {text!r} have one id, {id_}")
+    for item in state.get("added_tokens", []):
+        if not isinstance(item["content"], str) or not item["content"] or type(item["id"]) is not int:
+            raise ValueError(f"added_tokens holds {item!r}, expected a text and an id")
 
 
 def _read_tiktoken(file: Path) -> State:
@@ -195,13 +226,15 @@ def _read_tiktoken(file: Path) -> State:
 
 def _scheme(file: Path, state: State) -> Scheme:
     parts = json.dumps([state.get("pre_tokenizer"), state.get("decoder")], ensure_ascii=False)
-    if state["model"].get("type", "BPE") not in ("BPE", "Unigram"):
-        raise TokenizerError(f"{file}: a {state['model']['type']} tokenizer does not keep the bytes of its text")
     if '"ByteLevel"' in parts:
+        if '"ByteLevel"' not in json.dumps(state.get("pre_tokenizer")):
+            raise TokenizerError(f"{file}: its decoder is byte-level, but not its pre-tokenizer; fetch it again")
         return "byte_level"
     if SPACE in json.dumps([state.get("normalizer"), parts], ensure_ascii=False) or '"ByteFallback"' in parts:
         return "sentencepiece"
-    raise TokenizerError(f"{file}: neither byte-level nor SentencePiece-style: its tokens have no known bytes")
+    raise TokenizerError(
+        f"{file}: neither byte-level nor SentencePiece-style: its tokens have no known bytes; use another base"
+    )
 
 
 def _entries(model: State) -> Iterator[tuple[int, str]]:

@@ -27,11 +27,18 @@ def with_model(state: State, model: State, *, ids: Mapping[str, int]) -> State:
 
 
 def with_added_tokens(state: State, instruct: State, *, first: int) -> State:
-    """The adapted tokenizer, with the added tokens of the instruct model that it lacks, numbered from `first`."""
-    items = list(state.get("added_tokens", []))
+    """The adapted tokenizer, with the added tokens of the instruct model that it lacks, numbered from `first`.
+
+    `tokenizers` numbers an added token after the tokens that there are, whatever the file says: where ids below
+    `first` are not used, the vocabulary names the token too.
+    """
+    items, model = list(state.get("added_tokens", [])), state["model"]
     known = {item["content"] for item in items}
     lacking = [item for item in instruct.get("added_tokens", []) if item["content"] not in known]
-    return state | {"added_tokens": [*items, *({**item, "id": first + i} for i, item in enumerate(lacking))]}
+    lacking = [{**item, "id": first + i} for i, item in enumerate(lacking)]
+    if isinstance(model["vocab"], Mapping) and len({*model["vocab"].values(), *(item["id"] for item in items)}) < first:
+        model = model | {"vocab": model["vocab"] | {item["content"]: item["id"] for item in lacking}}
+    return state | {"added_tokens": [*items, *lacking], "model": model}
 
 
 def _renumbered(part: Any, ids: Mapping[str, int]) -> Any:
