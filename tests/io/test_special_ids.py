@@ -55,7 +55,6 @@ def test_tokens_that_are_suppressed_are_too(moved, name) -> None:
     assert moved({name: [2, 3, 9]}, "generation_config.json") == {name: [3, 2, 6]}
 
 
-@pytest.mark.xfail(strict=True, reason="known by names that end otherwise")
 @pytest.mark.parametrize("name", ["bad_words_ids", "force_words_ids"])
 def test_words_that_are_forbidden_or_wanted_are_too(moved, name) -> None:
     """As Idefics forbids its image tokens: generation_config.json, bad_words_ids."""

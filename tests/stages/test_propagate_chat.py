@@ -170,7 +170,6 @@ def models(bases, adapteds, instructs, tmp_path) -> dict[str, Path]:
     return {"base": bases["tied"], "adapted": adapteds["tied"], "instruct": Path(own)}
 
 
-@pytest.mark.xfail(strict=True, reason="the post-processor is the adapted tokenizer's")
 def test_what_the_instruct_tokenizer_puts_before_a_text_stays(models, run_room, tmp_path) -> None:
     state = read_json(models["instruct"] / "tokenizer.json")
     tokenizer = Tokenizer.from_str(json.dumps(state))
@@ -184,7 +183,6 @@ def test_what_the_instruct_tokenizer_puts_before_a_text_stays(models, run_room, 
     assert new.decode(new("в библиотеке")["input_ids"]) == old.decode(old("в библиотеке")["input_ids"])
 
 
-@pytest.mark.xfail(strict=True, reason="of tokens that both have, the adapted tokenizer says what they are")
 def test_a_token_that_is_shown_is_still_shown(models, run_room, tmp_path) -> None:
     """As Qwen's <think>: a token of its own that is no special one."""
     state = read_json(models["instruct"] / "tokenizer.json")
@@ -196,7 +194,6 @@ def test_a_token_that_is_shown_is_still_shown(models, run_room, tmp_path) -> Non
         assert tokenizer.decode(tokenizer(START + "a" + STOP)["input_ids"], skip_special_tokens=True) == START + "a"
 
 
-@pytest.mark.xfail(strict=True, reason="only added tokens keep the instruct model's rows")
 def test_a_token_for_the_unknown_keeps_its_row(tokenizers, make_model, run_room, tensors, tmp_path) -> None:
     """It is special by its role, though the file does not list it as added."""
     models = {}
@@ -209,7 +206,6 @@ def test_a_token_for_the_unknown_keeps_its_row(tokenizers, make_model, run_room,
     assert torch.equal(tensors(tmp_path / "out")[EMBED][:3], tensors(models["instruct"])[EMBED][:3])
 
 
-@pytest.mark.xfail(strict=True, reason="only files are copied, and transformers keeps further templates in a folder")
 def test_all_templates_are_kept(models, run_room, tmp_path) -> None:
     more = models["instruct"] / "additional_chat_templates"
     more.mkdir()

@@ -153,7 +153,6 @@ def by_script(folder: Path) -> dict[str, np.ndarray]:
     return {script: np.array(ids) for script, ids in found.items()}
 
 
-@pytest.mark.xfail(strict=True, reason="norms are taken before special tokens get the instruct model's rows")
 def test_the_norms_are_those_of_the_rows_in_the_file(bases, adapteds, instructs, run_room, tensors, tmp_path) -> None:
     long = changed(instructs["tied"], tmp_path / "long", lambda _, t: torch.cat([t[SPECIAL] * 50, t[3:]]))
     numbers = run_room(Propagate(base=bases["tied"], adapted=adapteds["tied"], instruct=long), tmp_path / "out")
@@ -272,7 +271,6 @@ def test_many_instruct_models_cost_one_t_and_one_g_and_lose_no_bit(
             assert file.name == "manifest.json" or file.read_bytes() == (among / file.name).read_bytes(), file
 
 
-@pytest.mark.xfail(strict=True, raises=IndexError, reason="a fit that failed between its two solves leaves half a G")
 def test_a_broken_instruct_model_spoils_nothing_for_the_next(bases, adapteds, instructs, run_room, tmp_path) -> None:
     """Its one row that is no number is held out, so that the first of the two fits succeeds."""
     broken = changed(instructs["tied"], tmp_path / "broken", lambda _, t: t.index_fill(0, torch.tensor([9]), torch.nan))
@@ -282,7 +280,6 @@ def test_a_broken_instruct_model_spoils_nothing_for_the_next(bases, adapteds, in
     run_room(Propagate(**models, instruct=instructs["tied"]), tmp_path / "second")
 
 
-@pytest.mark.xfail(strict=True, reason="G is remembered by `embed` and `head`, not by the tensors that these name")
 def test_g_is_not_that_of_other_tables(bases, adapteds, instructs, run_room, tensors, tmp_path) -> None:
     models = {"base": bases["untied"], "adapted": adapteds["untied"], "instruct": instructs["untied"]}
     crossed = Propagate(**models, tables=Tables(embed=HEAD, head=EMBED))
