@@ -8,6 +8,7 @@ mapping where a path is expected names them (`instruct: {chat: models/chat}` giv
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,8 @@ from pydantic import ValidationError
 from lep.config import ROOMS, Settings, paths, with_paths
 from lep.errors import UsageError
 from lep.io.artifact import Plan, complete, is_finished
+
+_NAME = re.compile(r"\w[\w.-]*")
 
 _CHECKED = ("propagate",)
 """Rooms whose `check(settings)` tells before any work that inputs do not agree, and `cost(settings)` what it takes."""
@@ -203,6 +206,8 @@ def _sweep(room: str, section: Mapping[str, Any]) -> Iterator[tuple[str, dict[st
     if len(dict(named)) < len(named):
         raise UsageError(f"{room}.{swept[0]}: two values of one name; name them apart: {{first: …, second: …}}")
     for name, value in named:
+        if not _NAME.fullmatch(str(name)):
+            raise UsageError(f"{room}.{swept[0]}: {name!r} cannot name a result; use letters, digits, and -_. within")
         yield f"{room}/{name}", dict(section) | {swept[0]: value}
 
 

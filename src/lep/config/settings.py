@@ -16,4 +16,6 @@ Dtype = Literal["float32", "bfloat16"]
 class Settings(BaseModel):
     """The rules that all settings share: frozen, unknown keys are errors, docstrings are the documentation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+    )

@@ -148,9 +148,12 @@ def fit_projection(fit: Fit, method: Method, *, grams: list[Tensor] | None = Non
         errors = fit.errors(heldout, None) if len(heldout) else None
         return Projection("swap", None, 0, 0.0, None, None, None, 1.0, errors, 0.0)
     ids = fit.vocabulary_map.shared.nonzero().flatten() if method == "overlap" else has_row
+    known = None if grams is None else list(grams)
     try:
-        solver, equations = "normal equations", NormalEquations.empty(fit.dim, device=fit.device, shared=grams)
+        solver, equations = "normal equations", NormalEquations.empty(fit.dim, device=fit.device, shared=known)
         solution, errors = _solve(fit, equations, ids=ids, heldout=heldout)
+        if grams is not None and known:
+            grams[:] = known
     except IllConditioned:
         solver, equations = "blocked QR", BlockedQR.empty(fit.dim, device=fit.device)
         solution, errors = _solve(fit, equations, ids=ids, heldout=heldout)

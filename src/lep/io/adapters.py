@@ -29,6 +29,8 @@ _KEY = re.compile(
 )
 """A raw training checkpoint also names the adapter: `default`."""
 
+_TRAINED = ".modules_to_save."
+
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 """Values of init_lora_weights that leave the base as it is; pissa, olora, corda, loftq … move a part out of it."""
 
@@ -90,10 +92,13 @@ def open_adapter(folder: Path, *, base: ModelFolder) -> Adapter:
     reader = _Reader(settings=_read_settings(folder / SETTINGS), weights=_open_weights(folder), base=base)
     found: dict[str, dict[str, str]] = {}
     for key in reader.weights.entries:
+        if ".original_module." in key:
+            continue  # what a table was before it was trained; peft saves it of resized tables
         parts, part = found.setdefault(reader.target(key), {}), _module_and_part(key)[1]
-        if part in parts:
+        if part in parts and (part != "whole" or _TRAINED not in key + parts[part]):
             raise CheckpointError(f"{folder / WEIGHTS}: {parts[part]!r} and {key!r} are the same tensor of the base")
-        parts[part] = key
+        if part not in parts or _TRAINED in key:
+            parts[part] = key
     if not found:
         raise CheckpointError(f"{folder / WEIGHTS}: holds no tensor; save the adapter again")
     reader.check_saved()

@@ -104,7 +104,8 @@ def add(weight: Tensor, delta: Tensor, *, scale: float = 1.0) -> Tensor:
     Source: METHOD §2.4; task arithmetic, arXiv 2212.04089, §2.
     """
     result = torch.empty_like(weight)
-    for block in zip(result.split(_ROWS), weight.split(_ROWS), delta.split(_ROWS), strict=True):
+    parts = (torch.atleast_1d(tensor).split(_ROWS) for tensor in (result, weight, delta))
+    for block in zip(*parts, strict=True):
         torch.add(block[1], block[2], alpha=scale, out=block[0])
     return result
 

@@ -32,6 +32,9 @@ TOKENIZER_FILES = (
 )
 """Files of a model folder that describe its tokenizer."""
 
+MORE_TEMPLATES = "additional_chat_templates"
+"""Folder of the chat templates that have names."""
+
 SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """How transformers calls special tokens."""
 
@@ -177,6 +180,8 @@ def copy_tokenizer(source: Path, target: Path, *, state: State | None = None) ->
     for name in TOKENIZER_FILES:
         if (source / name).exists() and not (state and name in stale):
             shutil.copyfile(source / name, target / name)
+    if (source / MORE_TEMPLATES).is_dir():
+        shutil.copytree(source / MORE_TEMPLATES, target / MORE_TEMPLATES, dirs_exist_ok=True)
     if state:
         (target / "tokenizer.json").write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
         settings = read_json(target / "tokenizer_config.json") if (target / "tokenizer_config.json").exists() else {}

@@ -12,10 +12,9 @@ from typing import Any
 from lep.errors import CheckpointError
 from lep.io.families import FAMILIES, LIKE_EMBED, LIKE_HEAD, TEXT_CONFIGS, WIDTHS, Family, TableNames
 from lep.io.rows import StoredRows
-from lep.io.tensors import FLOATS, Checkpoint, Entry, open_checkpoint
+from lep.io.tensors import FLOATS, Checkpoint, Entry, open_checkpoint, same_bytes
 
 _TIE = "tie_word_embeddings"
-_CHUNK = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ def _is_tied(checkpoint: Checkpoint, config: Mapping[str, Any], names: TableName
                 f"again, or set {_TIE} to true if that is meant"
             )
         return True
-    if not tied or _same_bytes(checkpoint.entries[names.embed], checkpoint.entries[names.head]):
+    if not tied or same_bytes(checkpoint.entries[names.embed], checkpoint.entries[names.head]):
         return bool(tied)
     if said:
         raise CheckpointError(
@@ -195,16 +194,6 @@ def _is_tied(checkpoint: Checkpoint, config: Mapping[str, Any], names: TableName
             f"transformers 5 uses both, other programs the latter alone: set {_TIE} to false, or remove the head"
         )
     return False
-
-
-def _same_bytes(a: Entry, b: Entry) -> bool:
-    if (a.dtype, a.shape) != (b.dtype, b.shape):
-        return False
-    with a.shard.open("rb") as left, b.shard.open("rb") as right:
-        left.seek(a.begin)
-        right.seek(b.begin)
-        sizes = (min(_CHUNK, a.end - at) for at in range(a.begin, a.end, _CHUNK))
-        return all(left.read(size) == right.read(size) for size in sizes)
 
 
 def _refuse_quantized(checkpoint: Checkpoint, name: str) -> None:

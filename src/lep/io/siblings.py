@@ -14,7 +14,7 @@ from lep.io.adapters import SETTINGS, Adapter, is_adapter, open_adapter
 from lep.io.changes import Changes, add, difference
 from lep.io.families import TableNames
 from lep.io.model import ModelFolder, open_model
-from lep.io.tensors import FLOATS, Entry
+from lep.io.tensors import FLOATS, Entry, same_bytes
 
 _SAMPLE = 4096
 
@@ -102,10 +102,12 @@ def new_layers(
     if adapted.adapter and scale != 0:
         changed, learnt = changed | adapted.changed_layers, adapted.adapter.delta
     elif scale:
-        changed = {name for name in _floats(instruct.model) if name not in _tables(instruct.model)}
+        changed = changed | _changed_layers(base.model, adapted.model)
         learnt = difference(adapted.model.checkpoint, base=base.model.checkpoint)
     elif scale is None:
         _check_same_layers(base.model, adapted.model)
+    for name in changed:
+        instruct.model.checkpoint.floats(name)
     factor = 1.0 if scale is None else scale
     return {name: _sum(instruct, name, learnt=learnt, scale=factor) for name in sorted(changed)}
 
@@ -122,23 +124,35 @@ def _tables(model: ModelFolder) -> set[str]:
     return {model.names.embed, model.names.head}
 
 
-def _floats(model: ModelFolder) -> dict[str, Entry]:
-    return {name: entry for name, entry in model.checkpoint.entries.items() if entry.dtype in FLOATS}
+def _layers(model: ModelFolder) -> dict[str, Entry]:
+    """Float tensors other than the tables."""
+    entries = model.checkpoint.entries.items()
+    return {name: entry for name, entry in entries if entry.dtype in FLOATS and name not in _tables(model)}
+
+
+def _changed_layers(base: ModelFolder, adapted: ModelFolder) -> set[str]:
+    """The adapted model's layers that are not the base's, byte for byte; what changed is told by its first block."""
+    theirs = {name: base.checkpoint.floats(name) for name in _layers(adapted)}
+    return {name for name, entry in _layers(adapted).items() if not same_bytes(entry, theirs[name])}
 
 
 def _check_same_layers(base: ModelFolder, adapted: ModelFolder) -> None:
     """`CheckpointError` when a layer of the adapted model is not the base's, as far as its first bytes tell."""
-    ours, theirs = _floats(adapted), _floats(base)
-    for name in sorted(ours.keys() & theirs.keys() - _tables(base) - _tables(adapted)):
-        same_kind = (ours[name].dtype, ours[name].shape) == (theirs[name].dtype, theirs[name].shape)
-        if same_kind and _first_bytes(ours[name]) != _first_bytes(theirs[name]):
-            raise CheckpointError(
-                f"{adapted.path}: {name!r} is not that of {base.path}: not only the tables were trained. Say what is "
-                "to become of it: layers_scale=1 adds what the layers learnt to the instruct model's, 0 leaves it out"
-            )
+    theirs = _layers(base)
+    for name, entry in sorted(_layers(adapted).items()):
+        other = theirs.get(name)
+        if other and entry.shape == other.shape and (entry.dtype != other.dtype or _begin_alike(entry, other)):
+            continue
+        raise CheckpointError(
+            f"{adapted.path}: {name!r} is not that of {base.path}: not only the tables were trained. Say what is to "
+            "become of it: layers_scale=1 adds what the layers learnt to the instruct model's, 0 leaves it out"
+        )
 
 
-def _first_bytes(entry: Entry) -> bytes:
-    with entry.shard.open("rb") as file:
-        file.seek(entry.begin)
-        return file.read(min(_SAMPLE, entry.end - entry.begin))
+def _begin_alike(one: Entry, other: Entry) -> bool:
+    beginnings = []
+    for entry in (one, other):
+        with entry.shard.open("rb") as file:
+            file.seek(entry.begin)
+            beginnings.append(file.read(min(_SAMPLE, entry.end - entry.begin)))
+    return beginnings[0] == beginnings[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lep.config import Propagate
+from lep.config import Propagate, paths
 from lep.core.propagation import HELDOUT, METHODS, Fit, Projection, best, fit_projection, keep_special, propagate
 from lep.core.rows import spans
 from lep.core.scripts import script_of
@@ -22,7 +22,6 @@ from lep.engine.frequencies import token_frequencies
 from lep.errors import CheckpointError, TokenizerError
 from lep.io.checkpoint import Layout, copy_tokenizer, copy_with_tables, lay_out
 from lep.io.families import TableNames
-from lep.io.rows import StoredRows
 from lep.io.siblings import Sibling, new_layers, open_sibling
 from lep.io.special_ids import renumber
 from lep.io.tokenizer_files import TokenizerFile, map_vocabularies, read_tokenizer
@@ -54,14 +53,12 @@ def run(settings: Propagate, out: Path) -> dict[str, Any]:
     """Write a whole model folder: the instruct model, with propagated tables and the adapted tokenizer."""
     models, (old, new, own) = _open(settings)
     _, adapted, instruct = models
-    state = with_added_tokens(new.state, own.state, first=len(new.vocabulary))
-    added = {item["content"]: item["id"] for item in state["added_tokens"]}
+    result = TokenizerFile(out, with_added_tokens(new.state, own.state, first=len(new.vocabulary)), new.scheme)
     layers = new_layers(*models, scale=settings.layers_scale)
     shared = _share(settings, models, old, new)
-    layout = _lay_out(adapted, instruct, added=added, changed=layers)
+    layout = _lay_out(adapted, instruct, tokens=len(result.vocabulary), changed=layers)
     made = copy_with_tables(layout, out, values=layers, link=settings.link)
-    new_ids = torch.tensor([added[text] for text in own.added], dtype=torch.int64)
-    old_ids = torch.tensor(list(own.added.values()), dtype=torch.int64)
+    new_ids, old_ids = _special(result, own)
     moved = _moved(shared.mapped, new, own)
     numbers: dict[str, Any] = {}
     for table, target in made.items():
@@ -71,14 +68,16 @@ def run(settings: Propagate, out: Path) -> dict[str, Any]:
         with progress(f"writing {table}", total=adapted.height, unit="rows") as advance:
             norms = propagate(adapted.rows(table), projection, out=target, device=settings.device, advance=advance)
         keep_special(target, instruct=instruct.rows(table), new_ids=new_ids, old_ids=old_ids)
-        _check_made(target, norms, name=f"{table} of {settings.adapted}", new=new, kept=new_ids)
+        norms = torch.cat([norms, norms.new_ones(len(target) - len(norms))])
+        norms[new_ids] = target[new_ids].float().norm(dim=1)
+        _check_made(norms, result, kept=new_ids, name=f"{table} of {settings.adapted}")
         numbers[table] = _numbers(projection, shared, norms) | ({"tried": tried} if len(tried) > 1 else {})
         numbers[table]["seconds"] = {"fit": fitted - started, "write": time.monotonic() - fitted}
-    copy_tokenizer(instruct.tokenizer, out, state=state)
+    copy_tokenizer(instruct.tokenizer, out, state=result.state)
     renumber(out, old=own, new=read_tokenizer(out))
     return {
         "method": settings.method,
-        "special_tokens_kept": len(own.added),
+        "special_tokens_kept": len(new_ids),
         "layers_changed": len(layers),
         "bytes_written": layout.bytes,
         "chat_tokens": check_chat(instruct.tokenizer, out),
@@ -88,7 +87,7 @@ def run(settings: Propagate, out: Path) -> dict[str, Any]:
 
 def check(settings: Propagate) -> None:
     """What can be told before any work: the models that are there already must be siblings of one vocabulary."""
-    if all(path.exists() for path in (settings.base, settings.adapted, settings.instruct)):
+    if all(path.exists() for path in paths(settings).values()):
         new_layers(*_open(settings)[0], scale=settings.layers_scale)
 
 
@@ -96,10 +95,10 @@ def cost(settings: Propagate) -> Cost:
     """What `run` will take on this machine, without reading a weight."""
     models, tokenizers = _open(settings)
     base, adapted, instruct = models
-    state = with_added_tokens(tokenizers[1].state, tokenizers[2].state, first=len(tokenizers[1].vocabulary))
-    added = {item["content"]: item["id"] for item in state["added_tokens"]}
+    _, new, own = tokenizers
+    tokens = len(new.vocabulary) + len(own.added.keys() - new.added.keys())
     layers = new_layers(*models, scale=settings.layers_scale)
-    layout = _lay_out(adapted, instruct, added=added, changed=layers)
+    layout = _lay_out(adapted, instruct, tokens=tokens, changed=layers)
     fits = {"swap": 0, "auto": len(METHODS) - 1}.get(settings.method, 1)
     return propagation_cost(
         rows=adapted.height,
@@ -135,10 +134,23 @@ def _open(settings: Propagate) -> tuple[_Models, _Tokenizers]:
     return (base, adapted, instruct), (old, new, own)
 
 
-def _lay_out(adapted: Sibling, instruct: Sibling, *, added: Mapping[str, int], changed: Collection[str]) -> Layout:
-    """The result's tables are as high as the adapted ones or have room for the last added token; tied if both are."""
-    rows = max(adapted.height, 1 + max(added.values(), default=0))
-    return lay_out(instruct.model, rows=rows, tied=adapted.tied and instruct.tied, changed=changed)
+def _lay_out(adapted: Sibling, instruct: Sibling, *, tokens: int, changed: Collection[str]) -> Layout:
+    """The result's tables are as high as the adapted ones, or as there are tokens; tied if both models are."""
+    rows, tied = max(adapted.height, tokens), adapted.tied and instruct.tied
+    return lay_out(instruct.model, rows=rows, tied=tied, changed=changed)
+
+
+def _special(result: TokenizerFile, own: TokenizerFile) -> tuple[Tensor, Tensor]:
+    """Ids of the instruct model's special tokens, in the result and in the instruct model."""
+    place = {token: id_ for id_, token in enumerate(result.vocabulary.tokens) if _is_special(result, id_)}
+    tokens = enumerate(own.vocabulary.tokens)
+    pairs = [(place[token], id_) for id_, token in tokens if _is_special(own, id_) and token in place]
+    new_ids, old_ids = zip(*pairs, strict=True) if pairs else ((), ())
+    return torch.tensor(new_ids, dtype=torch.int64), torch.tensor(old_ids, dtype=torch.int64)
+
+
+def _is_special(tokenizer: TokenizerFile, id_: int) -> bool:
+    return tokenizer.vocabulary.kinds[id_] is Kind.SPECIAL
 
 
 def _share(settings: Propagate, models: _Models, old: TokenizerFile, new: TokenizerFile) -> _Shared:
@@ -162,7 +174,8 @@ def _identity(path: Path | None) -> object:
     if path is None:
         return None
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return str(path.resolve()), tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    states = ((file.name, file.stat() if file.exists() else file.lstat()) for file in files)
+    return str(path.resolve()), tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
 
 
 def _moved(mapped: VocabularyMap, new: TokenizerFile, own: TokenizerFile) -> Tensor:
@@ -199,7 +212,8 @@ def _fit(
                 device=settings.device,
                 advance=advance,
             )
-            keys = (("embed" if base.tied else table, method, *moved.tolist()) for method in methods)
+            tensor = base.model.head if table == "head" else base.model.names.embed
+            keys = ((tensor, method, *moved.tolist()) for method in methods)
             grams = [shared.grams.setdefault(key, []) for key in keys]
             found = [fit_projection(fit, method, grams=known) for method, known in zip(methods, grams, strict=True)]
         except ValueError as error:
@@ -232,16 +246,15 @@ def _check_same_vocabulary(base: TokenizerFile, instruct: TokenizerFile) -> None
             )
 
 
-def _check_made(target: StoredRows, norms: Tensor, *, name: str, new: TokenizerFile, kept: Tensor) -> None:
-    """`CheckpointError` when a token's row is zero, unless it is the instruct model's own, or is not finite."""
-    own = target[kept].float().norm(dim=1)
-    bad = ~norms.isfinite() | (norms == 0)
-    bad[kept[kept < len(bad)]] = False
-    bad[[i >= len(new.vocabulary) or new.vocabulary.kinds[i] is Kind.HOLE for i in range(len(bad))]] = False
-    wrong = [*bad.nonzero().flatten().tolist(), *kept[~own.isfinite()].tolist()]
-    if wrong:
-        token = new.vocabulary.tokens[wrong[0]] if wrong[0] < len(new.vocabulary) else b""
-        raise CheckpointError(f"{name}: row {wrong[0]} (token {token!r}) is zero or not finite after propagation")
+def _check_made(norms: Tensor, result: TokenizerFile, *, kept: Tensor, name: str) -> None:
+    """`CheckpointError` when a token's row is not finite, or is zero and not the instruct model's own."""
+    zero = norms == 0
+    zero[kept] = False
+    bad = (zero | ~norms.isfinite()).nonzero().flatten().tolist()
+    kinds, tokens = result.vocabulary.kinds, result.vocabulary.tokens
+    wrong = next((id_ for id_ in bad if id_ < len(kinds) and kinds[id_] is not Kind.HOLE), None)
+    if wrong is not None:
+        raise CheckpointError(f"{name}: row {wrong} (token {tokens[wrong]!r}) is zero or not finite after propagation")
 
 
 def _numbers(projection: Projection, shared: _Shared, norms: Tensor) -> dict[str, Any]:
