@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import default_data_collator
 
 from lep.config import Pretrain
 from lep.engine import pretraining
-from lep.errors import DataError, LepError, UsageError
+from lep.engine.models import document_prefix, load_model, load_tokenizer
+from lep.engine.packing import pack_corpus
+from lep.errors import ArtifactError, DataError, LepError, UsageError
 from lep.io.checkpoint import COMPOSED_ROWS, copy_model
 from lep.io.model import open_model
 
@@ -207,7 +210,7 @@ def test_a_full_disk_at_the_worst_moment_costs_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(ArtifactError, match="No space"):
             make_artifact(wanted, tmp_path / "out")
     assert pretraining.last_checkpoint(tmp_path / "out.partial" / "checkpoints")[1] == 2
     interrupt(0)
@@ -227,6 +230,25 @@ def test_micro_batches_do_not_change_the_result(unbroken, initialized, corpus, r
     numbers = run_room(wanted, tmp_path / "out")
     losses = torch.tensor([[row["loss"] for row in found["losses"]] for found in (numbers, unbroken["tied"][1])])
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-4)
+
+
+def test_losses_are_means_over_the_tokens_that_are_predicted(initialized, corpus, run_room, tmp_path) -> None:
+    wanted = settings(initialized["tied"], corpus, micro_batch_size=2)
+    losses = run_room(wanted, tmp_path / "out")["losses"]
+    tokenizer = load_tokenizer(wanted.model)
+    samples = pack_corpus(
+        wanted.corpus,
+        tokenizer,
+        mixture=wanted.mixture,
+        samples=STEPS * BATCH,
+        block=BLOCK,
+        prefix=document_prefix(tokenizer),
+        seed=wanted.seed,
+    )
+    first = default_data_collator([samples[i] for i in range(BATCH)])
+    with torch.no_grad():
+        expected: Any = load_model(wanted.model, dtype="float32")(**first)
+    assert losses[0]["loss"] == pytest.approx(expected.loss.item(), rel=1e-5)
 
 
 def test_a_loss_that_is_no_number_stops_with_its_step(initialized, corpus, make_artifact, tmp_path) -> None:

@@ -153,17 +153,18 @@ class Watch(TrainerCallback):
 def _optimizer(model: TrainableTables, settings: Pretrain) -> torch.optim.AdamW:
     """AdamW over the rows that learn; frozen rows are not in it."""
     lr_old = settings.lr if settings.lr_old_rows is None else settings.lr_old_rows
+    if not lr_old:
+        model.freeze_old_rows()
     groups = []
     for part, lr in (("old", lr_old), ("new", settings.lr)):
         rows = [getattr(table, part) for table in model.tables.values()]
-        for parameter in rows:
-            parameter.requires_grad_(lr > 0 and len(parameter) > 0)
         groups.append({"params": [row for row in rows if row.requires_grad], "lr": lr})
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         betas=settings.betas,
         eps=settings.epsilon,
         weight_decay=settings.weight_decay,
+        fused=True,  # one pass over the rows and their moments
     )
 
 

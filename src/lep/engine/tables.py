@@ -13,65 +13,121 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from lep.engine.cross_entropy import summed_cross_entropy
+from lep.engine.packing import IGNORED
+from lep.errors import CheckpointError
 
 
 class SplitTable(nn.Module):
-    """One table as two parameters, float32: `old` and `new` rows."""
+    """One table as two parameters, `old` and `new` rows, float32, beside `rows`: both as the layers compute with them.
+
+    A place is a row's number in `rows`, where old rows stand before new ones. Parameters of the layers' own dtype are
+    views of `rows`; others are copied there before use.
+    """
 
     old: nn.Parameter
     new: nn.Parameter
+    rows: Float[Tensor, "vocab dim"]
     order: Int[Tensor, " vocab"]
 
     def __init__(self, table: Float[Tensor, "vocab dim"], *, new_rows: Int[Tensor, " new"]) -> None:
         super().__init__()
         is_new = torch.zeros(len(table), dtype=torch.bool)
         is_new[new_rows] = True
-        rows = torch.cat([(~is_new).nonzero().flatten(), is_new.nonzero().flatten()])
-        self.old = nn.Parameter(table[rows[: len(table) - len(new_rows)]].float())
-        self.new = nn.Parameter(table[rows[len(table) - len(new_rows) :]].float())
-        self.register_buffer("order", rows.argsort(), persistent=False)
-        self.in_order = bool((rows == torch.arange(len(table))).all())
+        ids = torch.cat([(~is_new).nonzero().flatten(), is_new.nonzero().flatten()]).to(table.device)
+        self.in_order = bool((ids.diff() > 0).all())
+        self.register_buffer("rows", table[ids], persistent=False)
+        self.register_buffer("order", ids.argsort(), persistent=False)
+        old, new = self.rows.split([len(table) - len(new_rows), len(new_rows)])
+        self.old, self.new = (nn.Parameter(part.float(), requires_grad=len(part) > 0) for part in (old, new))
+
+    def freeze_old_rows(self) -> None:
+        """Keep the old rows in the layers' dtype alone, as they came; before any of them has moved."""
+        self.old = nn.Parameter(self.rows[: len(self.old)], requires_grad=False)
+
+    @property
+    def parts(self) -> list[nn.Parameter]:
+        """`rows` as parameters, one after the other; none is empty."""
+        return [rows for rows in (self.old, self.new) if len(rows)]
 
     def forward(self) -> Float[Tensor, "vocab dim"]:
-        """The whole table, rows in the order of their ids."""
-        rows = torch.cat([self.old, self.new])
+        """The whole table in float32, rows in the order of their ids."""
+        rows = torch.cat([self.old.float(), self.new])
         return rows if self.in_order else rows[self.order]
+
+    @torch.no_grad()
+    def computed(self) -> Float[Tensor, "vocab dim"]:
+        """`rows`, up to date with the parameters.
+
+        Copied each time, which is little beside one product with them: fused optimizers leave no trace of a change.
+        """
+        memory = self.rows.untyped_storage().data_ptr()
+        for rows, parameter in zip(self.rows.split([len(self.old), len(self.new)]), (self.old, self.new), strict=True):
+            if parameter.untyped_storage().data_ptr() != memory:
+                rows.copy_(parameter)
+        return self.rows
+
+    def places(self, ids: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
+        """Where the rows of tokens stand; `IGNORED` stays."""
+        return ids if self.in_order else torch.where(ids == IGNORED, ids, self.order[ids.clamp(min=0)])
 
 
 class SplitEmbedding(nn.Module):
     """Input embedding by a split table. Looked up in float32, so that gradients of frequent tokens add up exactly."""
 
-    def __init__(self, table: SplitTable, *, dtype: torch.dtype) -> None:
+    def __init__(self, table: SplitTable, *, scale: float, tied: bool) -> None:
         super().__init__()
-        self.table, self.dtype = table, dtype
+        self.table, self.scale = table, scale
+        self.sparse = tied  # added to the head's gradient, row by row, and not a second one of the table's size
 
     def forward(self, input_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
-        return nn.functional.embedding(input_ids, self.table()).to(self.dtype)
+        places, dtype, start = self.table.places(input_ids), self.table.rows.dtype, 0
+        found = None
+        for part in self.table.parts:
+            inside = (places - start).clamp(0, len(part) - 1)
+            rows = functional.embedding(inside, part, sparse=self.sparse).to(dtype)
+            found = rows if found is None else torch.where((places < start)[..., None], found, rows)
+            start += len(part)
+        assert found is not None
+        return found if self.scale == 1 else found * torch.tensor(self.scale, dtype=dtype, device=found.device)
 
 
 class SplitHead(nn.Module):
-    """Output embedding by a split table."""
+    """Output embedding by a split table: all logits, for evaluation, generation and losses of a model's own."""
 
     def __init__(self, table: SplitTable) -> None:
         super().__init__()
         self.table = table
 
     def forward(self, hidden: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch vocab"]:
-        return nn.functional.linear(hidden, self.table().to(hidden.dtype))
+        if torch.is_grad_enabled():
+            return functional.linear(hidden, self.table().to(hidden.dtype))
+        logits = functional.linear(hidden, self.table.computed())
+        return logits if self.table.in_order else logits[..., self.table.order]
 
 
 class TrainableTables(nn.Module):
-    """A frozen model whose tables learn. Its state is the tables alone, so that checkpoints hold nothing else."""
+    """A frozen model whose tables learn. Its state is the rows that learn, so that checkpoints hold nothing else."""
+
+    loss_type = "ForCausalLM"
+    """Tells the Trainer that the first token of a sample is not predicted, and not to be counted."""
 
     def __init__(self, model: PreTrainedModel, *, new_rows: Int[Tensor, " new"]) -> None:
         super().__init__()
         model.requires_grad_(False)
-        modules: Any = (model.get_input_embeddings(), model.get_output_embeddings())
-        embed, head = (module.weight for module in modules)
-        self.embed = SplitTable(embed.detach(), new_rows=new_rows)
-        self.head = self.embed if head is embed else SplitTable(head.detach(), new_rows=new_rows)
-        model.set_input_embeddings(SplitEmbedding(self.embed, dtype=embed.dtype))
+        embedding, head = _embeddings(model)
+        tied = head.weight is embedding.weight
+        self.without_logits = _is_of_linear_logits(model, head)
+        self.embed = SplitTable(embedding.weight.detach(), new_rows=new_rows)
+        self.head = self.embed if tied else SplitTable(head.weight.detach(), new_rows=new_rows)
+        scale = float(getattr(embedding, "scalar_embed_scale", 1.0))
+        looking_up = SplitEmbedding(self.embed, scale=scale, tied=tied)
+        _require_nothing_but_tables(model, looking_up)
+        model.set_input_embeddings(looking_up)
         model.set_output_embeddings(SplitHead(self.head))
         self.model = model
 
@@ -80,22 +136,82 @@ class TrainableTables(nn.Module):
         """`embed`, and `head` when it is another table."""
         return {"embed": self.embed} if self.head is self.embed else {"embed": self.embed, "head": self.head}
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None, **more: object):  # noqa: ANN201
-        return self.model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, **more)
+    def freeze_old_rows(self) -> None:
+        """Old rows cost no gradient, no optimizer state and no float32 copy from here on."""
+        for table in self.tables.values():
+            table.freeze_old_rows()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None, **more: Any):  # noqa: ANN201
+        """What the model gives; with labels its loss, and where that needs no logits, only the loss."""
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, **more}
+        if labels is None or not self.without_logits:
+            return self.model(labels=labels, **given)
+        count = given.pop("num_items_in_batch", None)
+        hidden = self.model.base_model(use_cache=False, **given)[0].flatten(0, 1)
+        wanted = functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
+        nats = summed_cross_entropy(hidden, self.head.computed(), self.head.places(wanted), parts=self.head.parts)
+        return CausalLMOutputWithPast(loss=nats / ((wanted != IGNORED).sum() if count is None else count))  # type: ignore[arg-type]
 
     def state_dict(self, *_: object, **__: object) -> dict[str, Tensor]:  # type: ignore[override]
-        """The rows of the tables."""
+        """The rows that learn."""
         return {
-            f"{name}.{part}": getattr(table, part).detach()
+            f"{name}.{part}": rows.detach()
             for name, table in self.tables.items()
-            for part in ("old", "new")
+            for part, rows in table.named_parameters()
+            if rows.requires_grad
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], *_: object, **__: object) -> Any:  # type: ignore[override]
         """Take back the rows that `state_dict` gave; all of them must be there."""
-        parts = ("old", "new")
         loaded = [
-            table.load_state_dict({part: state_dict[f"{name}.{part}"] for part in parts})
+            table.load_state_dict(
+                {
+                    part: state_dict[f"{name}.{part}"] if rows.requires_grad else rows
+                    for part, rows in table.named_parameters()
+                }
+            )
             for name, table in self.tables.items()
         ]
         return loaded[-1]
+
+
+@torch.no_grad()
+def _is_of_linear_logits(model: PreTrainedModel, head: nn.Module) -> bool:
+    """Whether the model's loss is the cross-entropy of `head(decoder(ids))` and nothing else, as seen in one pass.
+
+    Not so with scaled or capped logits, or a loss with further terms: such models compute their own loss.
+    """
+    seen: dict[str, Any] = {}
+    hooks = (
+        model.base_model.register_forward_hook(lambda _, __, found: seen.update(decoded=found[0])),
+        head.register_forward_hook(lambda _, given, found: seen.update(read=given[0], logits=found)),
+    )
+    ids = _first_ids(model)[None]
+    found: Any = model(input_ids=ids, labels=ids, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    plain = functional.cross_entropy(seen["logits"][0, :-1].float(), ids[0, 1:])
+    pairs = ((seen["decoded"], seen["read"]), (seen["logits"], found.logits), (plain, found.loss))
+    return all(torch.equal(ours.float(), theirs.float()) for ours, theirs in pairs)
+
+
+@torch.no_grad()
+def _require_nothing_but_tables(model: PreTrainedModel, looking_up: SplitEmbedding) -> None:
+    """`CheckpointError` unless the tables are all there is to the model's embeddings."""
+    embedding, head = _embeddings(model)
+    if getattr(head, "bias", None) is not None:
+        raise CheckpointError(
+            f"{type(model).__name__}: its head adds a bias, which is no part of a table and would be lost"
+        )
+    ids = _first_ids(model)
+    if not torch.equal(embedding(ids), looking_up(ids)):
+        raise CheckpointError(f"{type(model).__name__}: its embedding does more than look up rows, which would be lost")
+
+
+def _embeddings(model: PreTrainedModel) -> tuple[Any, Any]:
+    """The modules that hold the tables."""
+    return model.get_input_embeddings(), model.get_output_embeddings()
+
+
+def _first_ids(model: PreTrainedModel) -> Int[Tensor, " few"]:
+    return torch.arange(min(8, len(_embeddings(model)[0].weight)), device=model.device)

@@ -1,0 +1,102 @@
+"""Cross-entropy over a large vocabulary whose logits are never held whole, forward and backward in one pass.
+
+Source of the gradient: ∂/∂z (−log softmax(z)[label]) = softmax(z) − onehot(label). The loss is the last thing computed,
+so its gradient is known up to a factor as soon as the logits are: each chunk of tokens is done with at once.
+docs/mathematics.md, "Loss without logits", counts operations and bytes.
+Axes: `tokens`; `vocab` rows of the head; `dim` the model's width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lep.engine.packing import IGNORED
+
+LOGITS_BYTES = 2**27
+"""Logits held at a time, all in one buffer."""
+
+CACHE_BYTES = 2**22
+"""Logits in float32 at a time on a processor, so that softmax reads and writes its cache and not its memory."""
+
+ROWS = 4096
+"""Rows of the head whose gradient is computed at a time, for the same reason."""
+
+
+def summed_cross_entropy(
+    hidden: Float[Tensor, "tokens dim"],
+    rows: Float[Tensor, "vocab dim"],
+    labels: Int[Tensor, " tokens"],
+    *,
+    parts: Sequence[Float[Tensor, "_ dim"]],
+) -> Float[Tensor, ""]:
+    """Σ −log softmax(rows · h)[label] over the tokens with a label, in nats, in float32.
+
+    Logits are rounded to the dtype of `hidden`, as a model's are; softmax is taken in float32.
+
+    Args:
+        hidden: what the head reads.
+        rows: the head, in the dtype of `hidden`; gets no gradient itself.
+        labels: places in `rows`, or `IGNORED`.
+        parts: `rows` in one or several blocks, one after the other: the parameters that get the gradient, summed in
+            float32. A part that does not require one costs none.
+    """
+    present = labels != IGNORED
+    return _SummedCrossEntropy.apply(  # type: ignore[no-any-return]
+        hidden[present], rows, labels[present], torch.is_grad_enabled(), *parts
+    )
+
+
+class _SummedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, rows: Tensor, labels: Tensor, differentiate: bool, *parts: Tensor) -> Tensor:
+        learns = [differentiate and needed for needed in ctx.needs_input_grad]
+        d_hidden = torch.empty_like(hidden) if learns[0] else None
+        d_parts = [torch.zeros_like(part) if needed else None for part, needed in zip(parts, learns[4:], strict=True)]
+        ends = list(accumulate(len(part) for part in parts))
+        size = max(1, LOGITS_BYTES // (len(rows) * rows.element_size()))
+        buffer = hidden.new_empty(min(size, len(hidden)), len(rows))
+        nats = torch.zeros((), device=hidden.device)
+        for at in range(0, len(hidden), size):
+            chunk = hidden[at : at + size]
+            logits = torch.mm(chunk, rows.T, out=buffer[: len(chunk)])
+            nats += _softmax_minus_onehot_(logits, labels[at : at + size])
+            if d_hidden is not None:
+                torch.mm(logits, rows, out=d_hidden[at : at + size])
+            for gradient, end in zip(d_parts, ends, strict=True):
+                if gradient is not None:
+                    _add_product(gradient, logits[:, end - len(gradient) : end], chunk)
+        ctx.gradients = [d_hidden, None, None, None, *d_parts]
+        return nats
+
+    @staticmethod
+    def backward(ctx: Any, d_nats: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        gradients, ctx.gradients = ctx.gradients, None  # held once: a parameter takes its gradient over, uncopied
+        return tuple(None if gradient is None else gradient.mul_(d_nats) for gradient in gradients)
+
+
+def _softmax_minus_onehot_(logits: Float[Tensor, "tokens vocab"], labels: Int[Tensor, " tokens"]) -> Float[Tensor, ""]:
+    """Σ −log softmax(logits)[label]; the logits become their gradient."""
+    nats = torch.zeros((), device=logits.device)
+    at_once = len(logits) if logits.is_cuda else max(1, CACHE_BYTES // (4 * logits.shape[1]))
+    for some, wanted in zip(logits.split(at_once), labels[:, None].split(at_once), strict=True):
+        scores = some.float()
+        probabilities = torch.softmax(scores, dim=-1)
+        # log Σ exp = the largest score − the logarithm of its probability, which never underflows
+        normalizer = scores.amax(dim=-1, keepdim=True) - probabilities.amax(dim=-1, keepdim=True).log()
+        nats += (normalizer - scores.gather(1, wanted)).sum()
+        some.copy_(probabilities.scatter_add_(1, wanted, probabilities.new_full(wanted.shape, -1)))
+    return nats
+
+
+def _add_product(
+    gradient: Float[Tensor, "rows dim"], differences: Float[Tensor, "tokens rows"], hidden: Float[Tensor, "tokens dim"]
+) -> None:
+    """gradient += differencesᵀ · hidden."""
+    for some, of_rows in zip(gradient.split(ROWS), differences.split(ROWS, dim=1), strict=True):
+        some += of_rows.T @ hidden
