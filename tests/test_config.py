@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from lep import config
 from lep.config import ROOMS, Evaluate, Settings, paths, with_paths
 
-MODELS = {**ROOMS, "source": config.Source}
+MODELS = {**ROOMS, "source": config.Source, "tables": config.Tables}
 EVALUATE = Evaluate(models={"a": Path("x"), "b": Path("y")}, corpus=Path("c"), skills=Path("s"))
 
 
@@ -32,7 +32,7 @@ def test_every_knob_is_documented_in_a_sentence(room: str, name: str) -> None:
 
 
 def test_every_room_has_a_file_and_is_named_like_it() -> None:
-    stages = Path(config.__file__).parent / "stages"
+    stages = Path(config.__file__).parents[1] / "stages"
     assert {file.stem for file in stages.glob("*.py")} - {"__init__"} == set(ROOMS)
     assert {name: model.__name__.lower() for name, model in ROOMS.items()} == {name: name for name in ROOMS}
 

@@ -52,14 +52,6 @@ def test_a_difference_carries_the_base_to_the_changed_model(tmp_path) -> None:
     assert torch.equal(add(old, delta), new)
 
 
-def test_masks_have_no_difference(tmp_path) -> None:
-    mask = torch.ones(2, 2, dtype=torch.bool)
-    old, new = written(tmp_path / "old", mask=mask), written(tmp_path / "new", mask=mask)
-    assert difference(new, base=old)("mask") is None
-    with pytest.raises(CheckpointError, match="'mask' is stored as BOOL"):
-        difference(written(tmp_path / "other", mask=~mask), base=old)("mask")
-
-
 def test_tensors_that_have_no_difference_are_named(tmp_path) -> None:
     old = written(tmp_path / "old", w=torch.zeros(2, 2), only=torch.zeros(2))
     changes = difference(written(tmp_path / "new", w=torch.zeros(3, 2)), base=old)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 import torch
@@ -152,11 +153,11 @@ def fit_projection(fit: Fit, method: Method, *, grams: list[Tensor] | None = Non
     try:
         solver, equations = "normal equations", NormalEquations.empty(fit.dim, device=fit.device, shared=known)
         solution, errors = _solve(fit, equations, ids=ids, heldout=heldout)
-        if grams is not None and known:
-            grams[:] = known
     except IllConditioned:
         solver, equations = "blocked QR", BlockedQR.empty(fit.dim, device=fit.device)
         solution, errors = _solve(fit, equations, ids=ids, heldout=heldout)
+    if grams is not None and known:  # not before both solves succeeded
+        grams[:] = known
     return Projection(
         method=method,
         delta=solution.delta,
@@ -173,7 +174,8 @@ def fit_projection(fit: Fit, method: Method, *, grams: list[Tensor] | None = Non
 
 def best(projections: Sequence[Projection]) -> Projection:
     """The one of the smallest error on held-out rows; the first of equals, and where none was measured."""
-    return min(projections, key=lambda found: (found.heldout and found.heldout.all) or 0.0)
+    errors = [found.heldout.all if found.heldout else None for found in projections]
+    return projections[min(range(len(errors)), key=lambda i: inf if errors[i] is None else errors[i])]
 
 
 def propagate(

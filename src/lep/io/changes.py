@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lep.errors import CheckpointError
-from lep.io.tensors import FLOATS, Checkpoint, Entry
+from lep.io.tensors import Checkpoint
 
 Changes = Callable[[str], Tensor | None]
 """What is to be added to a tensor, by its name: float32, in the tensor's shape; None where nothing is."""
@@ -126,15 +126,7 @@ def difference(changed: Checkpoint, *, base: Checkpoint) -> Changes:
             raise CheckpointError(
                 f"{changed.folder}: tensor {name!r} is {shapes[0]}, in {base.folder} {shapes[1]}; is that its base?"
             )
-        if ours.dtype == theirs.dtype and ours.dtype not in FLOATS and _bytes(ours) == _bytes(theirs):
-            return None  # a mask, or positions
         new, old = changed.tensor(name), base.tensor(name)
         return None if torch.equal(new, old.to(new.dtype)) else new.float() - old
 
     return delta
-
-
-def _bytes(entry: Entry) -> bytes:
-    with entry.shard.open("rb") as file:
-        file.seek(entry.begin)
-        return file.read(entry.end - entry.begin)

@@ -106,7 +106,7 @@ def new_layers(
         learnt = difference(adapted.model.checkpoint, base=base.model.checkpoint)
     elif scale is None:
         _check_same_layers(base.model, adapted.model)
-    for name in changed:
+    for name in sorted(changed):
         instruct.model.checkpoint.floats(name)
     factor = 1.0 if scale is None else scale
     return {name: _sum(instruct, name, learnt=learnt, scale=factor) for name in sorted(changed)}

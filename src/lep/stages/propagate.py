@@ -88,11 +88,13 @@ def run(settings: Propagate, out: Path) -> dict[str, Any]:
 def check(settings: Propagate) -> None:
     """What can be told before any work: the models that are there already must be siblings of one vocabulary."""
     if all(path.exists() for path in paths(settings).values()):
-        new_layers(*_open(settings)[0], scale=settings.layers_scale)
+        models, _ = _open(settings)
+        if settings.layers_scale is None:
+            new_layers(*models, scale=None)
 
 
 def cost(settings: Propagate) -> Cost:
-    """What `run` will take on this machine, without reading a weight."""
+    """What `run` will take on this machine. No weight is read, unless `layers_scale` asks what the layers learnt."""
     models, tokenizers = _open(settings)
     base, adapted, instruct = models
     _, new, own = tokenizers
