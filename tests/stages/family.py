@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -62,11 +63,18 @@ def merged(text: str, merges: Sequence[Sequence[str]]) -> list[str]:
     return parts
 
 
-def with_words(merges: Sequence[Sequence[str]], words: Iterable[str]) -> list[list[str]]:
-    """More merges, so that each word becomes one token; on the way, tokens that end inside a character."""
+def byte_level_text(word: str) -> str:
+    """How byte-level vocabularies store a text."""
+    return "".join(CHARACTERS[byte] for byte in word.encode())
+
+
+def with_words(
+    merges: Sequence[Sequence[str]], words: Iterable[str], *, spell: Callable[[str], Iterable[str]] = byte_level_text
+) -> list[list[str]]:
+    """More merges, so that each word becomes one token; of bytes, on the way, tokens that end inside a character."""
     found = [list(pair) for pair in merges]
     for word in words:
-        parts = merged("".join(CHARACTERS[byte] for byte in word.encode()), found)
+        parts = merged("".join(spell(word)), found)
         while len(parts) > 1:
             found.append(parts[:2])
             parts = ["".join(parts[:2]), *parts[2:]]
@@ -76,7 +84,7 @@ def with_words(merges: Sequence[Sequence[str]], words: Iterable[str]) -> list[li
 def byte_level(words: Iterable[str] = (), *, more: Iterable[str] = (), added: Sequence[str] = ()) -> dict[str, Any]:
     """A tokenizer.json: special tokens, bytes, the merges of `words`, then of `more`, then other added tokens."""
     merges = with_words(with_words([], words), more)
-    tokens = [*SPECIAL, *CHARACTERS.values(), *("".join(pair) for pair in merges)]
+    tokens = [*dict.fromkeys([*SPECIAL, *CHARACTERS.values(), *("".join(pair) for pair in merges)])]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     ids = {text: id_ for id_, text in enumerate([*tokens, *added]) if text in (*SPECIAL, *added)}
     part = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -91,6 +99,42 @@ def byte_level(words: Iterable[str] = (), *, more: Iterable[str] = (), added: Se
         "decoder": part,
         "model": {"type": "BPE", "vocab": {text: id_ for id_, text in enumerate(tokens)}, "merges": merges},
     }
+
+
+def sentencepiece(words: Sequence[str] = (), *, more: Sequence[str] = (), added: Sequence[str] = ()) -> dict[str, Any]:
+    """A tokenizer.json as Llama-2's: characters, merges, and a byte for what it lacks."""
+    spelt = [[word.replace(" ", "▁") for word in part] for part in (words, more)]
+    merges = with_words(with_words([], spelt[0], spell=list), spelt[1], spell=list)
+    characters = dict.fromkeys("".join(["▁", *spelt[0], *spelt[1]]))
+    pieces = [*(f"<0x{byte:02X}>" for byte in range(256)), *characters, *("".join(pair) for pair in merges)]
+    state = byte_level(added=added)
+    special = [item["content"] for item in state["added_tokens"] if item["content"] not in added]
+    tokens = dict.fromkeys([*special, *pieces])
+    ids = {text: id_ for id_, text in enumerate([*tokens, *added])}
+    back = [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]
+    return state | {
+        "added_tokens": [item | {"id": ids[item["content"]]} for item in state["added_tokens"]],
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": back},
+        "model": {"type": "BPE", "byte_fallback": True, "vocab": {t: ids[t] for t in tokens}, "merges": merges},
+    }
+
+
+def with_hole(state: dict[str, Any], at: int) -> dict[str, Any]:
+    """All learnt ids from `at` on are one higher."""
+    model = state["model"]
+    return state | {"model": model | {"vocab": {t: i + (i >= at) for t, i in model["vocab"].items()}}}
+
+
+def write_tiktoken(folder: Path, words: list[str]) -> None:
+    """Ranks: the single bytes, then what the merges make."""
+    merges = with_words([], words)
+    tokens = [bytes([byte]) for byte in range(256)] + [bytes(BYTES[c] for c in "".join(pair)) for pair in merges]
+    folder.mkdir()
+    ranked = dict.fromkeys(tokens)
+    lines = (base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(ranked))
+    (folder / "tokenizer.model").write_bytes(b"".join(lines))
 
 
 def make_world(root: Path, *, tied: bool, dtype: torch.dtype, shards: int) -> World:
@@ -124,7 +168,7 @@ def write_model(
     """A Llama of one layer, as far as its files go, whose tables stand in the first and in the last shard."""
     folder.mkdir(parents=True)
     rows, dim = tensors[EMBED].shape
-    config = {"model_type": "llama", "vocab_size": rows, "hidden_size": dim, "num_attention_heads": 2}
+    config = {"model_type": "llama", "vocab_size": rows, "hidden_size": dim, "head_dim": 2, "num_attention_heads": 1}
     write(folder / "config.json", config | {"tie_word_embeddings": tied, "bos_token_id": 0, "eos_token_id": end[0]})
     if folder.name == "instruct":
         write(folder / "generation_config.json", {"eos_token_id": end, "pad_token_id": end[-1], "temperature": 0.7})

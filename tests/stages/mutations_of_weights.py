@@ -142,6 +142,8 @@ INDICES: Changes = {
 FINITE, QUANTIZED, NO_HEAD = r"not finite", "use the unquantized checkpoint", "says untied tables"
 NARROW, SHORT = "do not come from one base", "rows for .* tokens"
 
+LAYERS = "layers_scale=1"
+
 TABLES: Changes = {
     "NaN in a token's row": (tables(row(120, torch.nan)), FINITE),
     "infinity in a token's row": (tables(row(265, torch.inf)), FINITE),
@@ -173,7 +175,10 @@ TABLES: Changes = {
     "float16": (tables(lambda t: t.half()), None),
     "bfloat16": (tables(lambda t: t.bfloat16()), None),
     "no embed": (rename(EMBED, None), "cannot tell the two tables"),
-    "a bias for each token": (one_more("lm_head.bias", torch.ones(0)), None),
+    "a bias for each token": (
+        one_more("lm_head.bias", torch.ones(0)),
+        {"base": None, "adapted": LAYERS, "instruct": None},
+    ),
     "a number of a quantizer": (one_more("model.embed_tokens.qweight", torch.ones(2, dtype=torch.int32)), QUANTIZED),
 }
 """Of models of one file and of three."""
@@ -193,11 +198,11 @@ HEADS: Changes = {
     ),
     "a third table": (
         one_more("model.embed_tokens_2.weight", torch.ones(275, DIM)),
-        {"base": None, "adapted": None, "instruct": "has vocabulary rows too"},
+        {"base": None, "adapted": LAYERS, "instruct": "has vocabulary rows too"},
     ),
     "another layer": (
         tensors(lambda i: i | {LAYER: i[LAYER] + 1}, LAYER),
-        {"base": "layers_scale=1", "adapted": "layers_scale=1", "instruct": None},
+        {"base": LAYERS, "adapted": LAYERS, "instruct": None},
     ),
 }
 """Of models of three files, whose tables are two."""

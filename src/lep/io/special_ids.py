@@ -14,7 +14,7 @@ from lep.io.tokenizer_files import TokenizerFile
 
 CONFIGURATIONS = ("config.json", "generation_config.json")
 
-_NAMES_TOKENS = re.compile(r"(.*_)?token_(id|ids|index)|(begin_)?suppress_tokens")
+_NAMES_TOKENS = re.compile(r"(.*_)?token_(id|ids|index)|(begin_)?suppress_tokens|(bad|force)_words_ids")
 
 
 def renumber(folder: Path, *, old: TokenizerFile, new: TokenizerFile) -> None:

@@ -27,18 +27,24 @@ def with_model(state: State, model: State, *, ids: Mapping[str, int]) -> State:
 
 
 def with_added_tokens(state: State, instruct: State, *, first: int) -> State:
-    """The adapted tokenizer, with the added tokens of the instruct model that it lacks, numbered from `first`.
+    """The adapted tokenizer with what the instruct model's adds to a text.
+
+    Added tokens that it lacks are numbered from `first`; those that both have are what the instruct model says of them
+    (special or shown, with or without the space beside it); and the same tokens are put around a text.
 
     `tokenizers` numbers an added token after the tokens that there are, whatever the file says: where ids below
     `first` are not used, the vocabulary names the token too.
     """
-    items, model = list(state.get("added_tokens", [])), state["model"]
-    known = {item["content"] for item in items}
-    lacking = [item for item in instruct.get("added_tokens", []) if item["content"] not in known]
-    lacking = [{**item, "id": first + i} for i, item in enumerate(lacking)]
-    if isinstance(model["vocab"], Mapping) and len({*model["vocab"].values(), *(item["id"] for item in items)}) < first:
-        model = model | {"vocab": model["vocab"] | {item["content"]: item["id"] for item in lacking}}
-    return state | {"added_tokens": [*items, *lacking], "model": model}
+    theirs = {item["content"]: item for item in instruct.get("added_tokens", [])}
+    items = [{**theirs.pop(item["content"], item), "id": item["id"]} for item in state.get("added_tokens", [])]
+    lacking = [{**item, "id": first + i} for i, item in enumerate(theirs.values())]
+    model, ids = state["model"], {item["content"]: item["id"] for item in [*items, *lacking]}
+    if isinstance(model["vocab"], Mapping):
+        if len({*model["vocab"].values(), *(item["id"] for item in items)}) < first:
+            model = model | {"vocab": model["vocab"] | {item["content"]: item["id"] for item in lacking}}
+        ids = {**model["vocab"], **ids}
+    changed = state | {"added_tokens": [*items, *lacking], "model": model}
+    return changed | {"post_processor": _renumbered(instruct.get("post_processor"), ids)}
 
 
 def _renumbered(part: Any, ids: Mapping[str, int]) -> Any:
