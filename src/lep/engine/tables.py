@@ -79,21 +79,40 @@ class SplitTable(nn.Module):
 class SplitEmbedding(nn.Module):
     """Input embedding by a split table. Looked up in float32, so that gradients of frequent tokens add up exactly."""
 
-    def __init__(self, table: SplitTable, *, scale: float, tied: bool) -> None:
+    def __init__(self, table: SplitTable, *, scale: float) -> None:
         super().__init__()
         self.table, self.scale = table, scale
-        self.sparse = tied  # added to the head's gradient, row by row, and not a second one of the table's size
+        self.again: list[Tensor] = []
+        """The table's parts since the last look-up, for a head that is the same table."""
 
     def forward(self, input_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
         places, dtype, start = self.table.places(input_ids), self.table.rows.dtype, 0
-        found = None
+        found, self.again = None, []
         for part in self.table.parts:
-            inside = (places - start).clamp(0, len(part) - 1)
-            rows = functional.embedding(inside, part, sparse=self.sparse).to(dtype)
-            found = rows if found is None else torch.where((places < start)[..., None], found, rows)
+            rows, again = _LookUp.apply(part, (places - start).clamp(0, len(part) - 1))  # type: ignore[misc]
+            found = rows.to(dtype) if found is None else torch.where((places < start)[..., None], found, rows.to(dtype))
+            self.again.append(again)
             start += len(part)
         assert found is not None
         return found if self.scale == 1 else found * torch.tensor(self.scale, dtype=dtype, device=found.device)
+
+
+class _LookUp(torch.autograd.Function):
+    """Rows of a table, and the table again: the gradient of its second use takes in that of the rows, uncopied."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(places)
+        ctx.shape = table.shape
+        ctx.set_materialize_grads(False)
+        return functional.embedding(places, table), table.detach()
+
+    @staticmethod
+    def backward(ctx: Any, d_rows: Tensor | None, d_again: Tensor | None) -> tuple[Tensor | None, None]:  # type: ignore[override]
+        if d_rows is not None:
+            d_again = d_rows.new_zeros(ctx.shape) if d_again is None else d_again
+            d_again.index_add_(0, ctx.saved_tensors[0].flatten(), d_rows.flatten(0, -2))
+        return d_again, None
 
 
 class SplitHead(nn.Module):
@@ -125,9 +144,9 @@ class TrainableTables(nn.Module):
         self.embed = SplitTable(embedding.weight.detach(), new_rows=new_rows)
         self.head = self.embed if tied else SplitTable(head.weight.detach(), new_rows=new_rows)
         scale = float(getattr(embedding, "scalar_embed_scale", 1.0))
-        looking_up = SplitEmbedding(self.embed, scale=scale, tied=tied)
-        _require_nothing_but_tables(model, looking_up)
-        model.set_input_embeddings(looking_up)
+        self.look_up = SplitEmbedding(self.embed, scale=scale)
+        _require_nothing_but_tables(model, self.look_up)
+        model.set_input_embeddings(self.look_up)
         model.set_output_embeddings(SplitHead(self.head))
         self.model = model
 
@@ -149,7 +168,9 @@ class TrainableTables(nn.Module):
         count = given.pop("num_items_in_batch", None)
         hidden = self.model.base_model(use_cache=False, **given)[0].flatten(0, 1)
         wanted = functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
-        nats = summed_cross_entropy(hidden, self.head.computed(), self.head.places(wanted), parts=self.head.parts)
+        parts = self.look_up.again if self.head is self.embed else self.head.parts
+        self.look_up.again = []
+        nats = summed_cross_entropy(hidden, self.head.computed(), self.head.places(wanted), parts=parts)
         return CausalLMOutputWithPast(loss=nats / ((wanted != IGNORED).sum() if count is None else count))  # type: ignore[arg-type]
 
     def state_dict(self, *_: object, **__: object) -> dict[str, Tensor]:  # type: ignore[override]
