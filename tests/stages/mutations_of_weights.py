@@ -186,7 +186,7 @@ TABLES: Changes = {
 HEADS: Changes = {
     "no head": (rename(HEAD, None), NO_HEAD),
     "no head, and it says tied": (all_of(rename(HEAD, None), put("config.json", tie_word_embeddings=True)), None),
-    "a head of other height": (table(more_rows(2), HEAD), "as many rows in both"),
+    "a head of other height": (table(more_rows(2), HEAD), "matrices of one shape"),
     "a head of other width": (table(lambda t: t[:, :-1], HEAD), "as"),
     "a head of another dtype": (table(lambda t: t.float(), HEAD), None),
     "a head that is quantized": (table(lambda t: t.to(torch.int8), HEAD), QUANTIZED),

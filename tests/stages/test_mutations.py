@@ -25,34 +25,6 @@ MUTATIONS = mutations()
 CLEAR = re.compile(r"; |expected|must|should|required|Say|\?|give|no earlier room")
 """Beside what was found, an error says what was expected, or what to do."""
 
-KNOWN: dict[str, str] = {
-    r"instruct: index: metadata that is": "checkpoint._write_index takes the metadata for an object",
-    r"adapted: tables: (NaN in a token|infinity|a zero row$|all rows zero)": "propagate._check_made names no remedy",
-    r"instruct: tables: all rows zero": "propagate._check_made: no remedy, and 1e-17 passes for a row",
-    r"(adapted|instruct): tables: numbers near the largest": "propagate._check_made names no remedy",
-    r"adapted: heads: a head of NaN|(adapted|instruct): heads: a head of zeros": "propagate._check_made: no remedy",
-    r"adapted: tables: NaN in padding": "propagate._check_made looks at no padding: NaN logits",
-    r"tables: of (one|no) axis": "model._check_tables takes every table for a matrix",
-    r"heads: a head of other width": "model._check_tables compares heights alone",
-    r"config: (empty|cut|no JSON|no UTF-8|of UTF-16)$": "model.read_json names no remedy",
-    r"config: (too deep|a folder)$": "model.read_json lets RecursionError and OSError through",
-    r"instruct: generation: (empty|cut|no JSON|no UTF-8|of UTF-16|too deep)$": "model.read_json, as with config",
-    r"instruct: chat: tokenizer_config.json (empty|cut|no JSON|no UTF-8|of UTF-16|too deep)$": "model.read_json, too",
-    r"adapter: settings that are no JSON": "model.read_json names no remedy",
-    r"settings: instruct that is a file": "model.read_json lets NotADirectoryError through",
-    r"config: model_type is a list": "model.open_model looks a list up in a dict",
-    r"config: model_type is unknown and vocab_size text": "model._detected compares text with a number",
-    r"instruct: config: vocab_size is (text|none)": "engine.models.load_tokenizer",
-    r"instruct: chat: a template that is no UTF-8": "engine.models.load_tokenizer names no remedy",
-    r"instruct: chat: (a longest text that is text|a template that divides by zero)": "engine.chat catches too little",
-    r"family: nothing (shared, by overlap|that can be spelt$)": "core: `least squares over no rows` names no remedy",
-    r"settings: device=cuda:99": "nobody asks torch whether there is such a device",
-    r"settings: frequency of rows without text": "io.corpus names no remedy",
-    r"adapter: alpha is no number": "adapters: NaN goes into the layers",
-    r"adapter: (a pattern that is none|patterns that are|modules that are a number)": "adapters: no type is asked",
-}
-"""Mutations that are not yet answered as they must be, and why."""
-
 
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Iterator[None]:
@@ -105,11 +77,8 @@ def test_it_is_refused_or_right(
     worlds: dict[str, World],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
     mutation: Mutation,
 ) -> None:
-    if reason := next((why for pattern, why in KNOWN.items() if re.search(pattern, mutation.name)), None):
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     shutil.copytree(worlds[mutation.kind].root, tmp_path / "w")
     world = World(tmp_path / "w")
     mutation.change(world)
