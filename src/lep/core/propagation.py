@@ -195,11 +195,11 @@ def propagate(
         device: where blocks are multiplied.
         advance: told of every block how many rows it had.
 
-    Source: arXiv 2412.21140 eq. 7. Computed as rows + rows·Δ, in float32 (float64 for float32 and float64 tables).
+    Source: arXiv 2412.21140 eq. 7. Computed as rows + rows·Δ, in float32 between 16-bit tables, else in float64.
     """
     if len(adapted) > len(out) or adapted.shape[1] != out.shape[1]:
         raise ValueError(f"the adapted table is {tuple(adapted.shape)}, the propagated one {tuple(out.shape)}")
-    half = adapted.dtype in (torch.float16, torch.bfloat16)
+    half = {adapted.dtype, out.dtype} <= {torch.float16, torch.bfloat16}
     precision = torch.float32 if half else torch.float64
     delta = None if projection.delta is None else projection.delta.to(device, precision)
     norms = torch.empty(len(adapted), dtype=torch.float32)

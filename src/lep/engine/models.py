@@ -10,12 +10,19 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.errors import CheckpointError, TokenizerError
+from lep.errors import CheckpointError, TokenizerError, UsageError
 
 
 def device() -> torch.device:
     """The accelerator where there is one, else the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_device(name: str) -> None:
+    """`UsageError` when torch has no such device."""
+    wanted, count = torch.device(name), torch.cuda.device_count()
+    if wanted.type == "cuda" and (wanted.index or 0) >= count:
+        raise UsageError(f"device={name}: torch sees {count} CUDA devices here; give device=cpu")
 
 
 def load_model(folder: Path, *, dtype: str) -> PreTrainedModel:
@@ -41,8 +48,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder; `TokenizerError` when transformers cannot load it."""
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise TokenizerError(f"{folder}: transformers cannot load this tokenizer: {error}") from error
+    except Exception as error:  # its loaders raise whatever a file leads them into
+        raise TokenizerError(
+            f"{folder}: transformers cannot load this tokenizer ({error}); compare its files with the published ones"
+        ) from error
 
 
 def document_prefix(tokenizer: PreTrainedTokenizerBase) -> int:

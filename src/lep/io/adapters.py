@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +117,34 @@ def _read_settings(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: init_lora_weights {start!r} changes the base's own weights; {_REMEDY}")
     if strange := [key for key, value in settings.items() if value and key not in _ALLOWED]:
         raise CheckpointError(f"{path}: {strange[0]} is {settings[strange[0]]!r}, which is not plain LoRA; {_REMEDY}")
-    for key in ("r", "lora_alpha"):
-        if not isinstance(settings.get(key), int | float):
-            raise CheckpointError(f"{path}: {key} is {settings.get(key)!r}, expected a number")
+    for key, expected, holds in _TYPES:
+        if not holds(settings.get(key)):
+            raise CheckpointError(f"{path}: {key} is {settings.get(key)!r}, expected {expected}")
     return settings
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and isfinite(value)
+
+
+def _is_patterns(value: object) -> bool:
+    try:
+        return not value or all(re.compile(key) and _is_number(number) for key, number in value.items())  # type: ignore
+    except (re.error, AttributeError, TypeError):
+        return False
+
+
+def _is_names(value: object) -> bool:
+    return not value or (isinstance(value, list) and all(isinstance(name, str) for name in value))
+
+
+_TYPES: tuple[tuple[str, str, Callable[[object], bool]], ...] = (
+    ("r", "a number", _is_number),
+    ("lora_alpha", "a number", _is_number),
+    ("rank_pattern", "numbers by patterns of module names", _is_patterns),
+    ("alpha_pattern", "numbers by patterns of module names", _is_patterns),
+    ("modules_to_save", "a list of names", _is_names),
+)
 
 
 def _open_weights(folder: Path) -> Checkpoint:

@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -106,10 +107,9 @@ def fingerprint(path: Path) -> str:
         raise ArtifactError(f"{path}: no such file or folder")
     files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
     digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-        digest.update(str(file.relative_to(path)).encode() + b"\0")
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
+        for file, found in zip(files, pool.map(_sha256, files), strict=True):
+            digest.update(found + str(file.relative_to(path)).encode() + b"\0")
     return digest.hexdigest()[:16]
 
 
@@ -196,6 +196,11 @@ def _is_stale(plan: Plan, identity: str, *, replace: bool) -> bool:
         f"{plan.out}: was made by {found.room!r} with other settings or inputs "
         f"({'; '.join(changed) or 'the contents of its inputs changed'}); give another out= or pass --replace"
     )
+
+
+def _sha256(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _check_apart(plan: Plan) -> None:

@@ -232,8 +232,9 @@ def _write_index(layout: Layout, target: Path) -> None:
     places = {name: file for file, header in headers.items() for name in header}
     total = sum(entry.end - entry.begin for header in headers.values() for entry in header.values())
     index = read_json(layout.source.path / INDEX)
-    metadata = index.get("metadata", {}) | {"total_size": total}
-    write_json(target / INDEX, index | {"metadata": metadata, "weight_map": dict(sorted(places.items()))})
+    metadata = index["metadata"] if isinstance(index.get("metadata"), Mapping) else {}
+    changed = {"metadata": {**metadata, "total_size": total}, "weight_map": dict(sorted(places.items()))}
+    write_json(target / INDEX, index | changed)
 
 
 def _copy_side_files(source: ModelFolder, target: Path) -> None:

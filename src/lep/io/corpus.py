@@ -58,7 +58,7 @@ def corpus_documents(
     for document in read_documents(file):
         if isinstance(document, Rejected):
             if not whole:
-                raise DataError(f"{file}: a finished corpus holds a bad document ({document.reason})")
+                raise DataError(f"{file}: a finished corpus holds a bad document ({document.reason}); make it again")
             if skipped is not None:
                 skipped[document.reason] += 1
         elif not whole or is_heldout(document_digest(document), share=HELDOUT_SHARE) == (split == "heldout"):

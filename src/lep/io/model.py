@@ -83,7 +83,9 @@ def open_model(path: Path, *, names: TableNames | None = None) -> ModelFolder:
     _refuse_gguf(path)
     config = read_json(path / "config.json")
     checkpoint = open_checkpoint(path)
-    family = FAMILIES.get(config.get("model_type", ""))
+    if not isinstance(kind := config.get("model_type") or "", str):
+        raise CheckpointError(f"{path / 'config.json'}: model_type is {kind!r}, expected a name")
+    family = FAMILIES.get(kind)
     if names:
         _check_given(checkpoint, names)
     else:
@@ -139,6 +141,8 @@ def _detected(checkpoint: Checkpoint, config: Mapping[str, Any]) -> TableNames:
     """The tables by their shape and what they are called; a model without a head is tied."""
     text = text_config(config)
     rows, width = text.get("vocab_size") or 0, next((text[key] for key in WIDTHS if key in text), None)
+    if not isinstance(rows, int):
+        raise CheckpointError(f"{checkpoint.folder / 'config.json'}: vocab_size is {rows!r}, expected a whole number")
     shaped = {
         name: entry
         for name, entry in checkpoint.entries.items()
@@ -212,10 +216,11 @@ def _check_tables(model: ModelFolder) -> None:
     entries, names = model.checkpoint.entries, model.stored.values()
     for name in names:
         _refuse_quantized(model.checkpoint, name)
-    heights = {entries[name].shape[0] for name in names}
-    if len(heights) > 1:
+    shapes = {entries[name].shape for name in names}
+    if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):
         found = ", ".join(f"{name!r} ({_shape(entries[name])})" for name in names)
-        raise CheckpointError(f"{model.path}: {found}: expected as many rows in both tables; choose another model")
+        raise CheckpointError(f"{model.path}: {found}: expected matrices of one shape as tables; choose another model")
+    heights = {rows for rows, _ in shapes}
     sizes = heights | {size for key, size in model.text_config.items() if "vocab_size" in key and isinstance(size, int)}
     for name in entries.keys() - {model.names.embed, model.names.head}:
         if sizes.intersection(entries[name].shape[:1]) and (LIKE_EMBED.search(name) or LIKE_HEAD.search(name)):
@@ -231,8 +236,10 @@ def read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: is not there; expected a Hugging Face model folder") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); expected a file of a model folder") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not JSON ({error}); fetch the file again") from None
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: expected a JSON object")
     return found

@@ -7,13 +7,13 @@ merges instead; both do the same when the list has every way to make a piece, th
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lep.core.token_bytes import SPACE, is_byte_piece
 from lep.errors import TokenizerError
+from lep.io.model import read_json
 
 State = dict[str, Any]
 """A parsed tokenizer.json."""
@@ -149,7 +149,7 @@ def _decoder(message: Any) -> State:
 
 def _post_processor(file: Path, message: Any) -> State | None:
     config = file.parent / "tokenizer_config.json"
-    settings = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+    settings = read_json(config) if config.exists() else {}
     begin, end = message.trainer_spec.bos_id, message.trainer_spec.eos_id
     around = [begin] if begin >= 0 and settings.get("add_bos_token", True) else []
     after = [end] if end >= 0 and settings.get("add_eos_token", False) else []

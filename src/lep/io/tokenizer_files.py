@@ -79,8 +79,8 @@ class TokenizerFile:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer itself, as `tokenizers` runs it."""
-        return Tokenizer.from_str(json.dumps(self.state))
+        """The tokenizer itself, as `tokenizers` runs it, but for cutting and padding texts."""
+        return Tokenizer.from_str(json.dumps(self.state | {"truncation": None, "padding": None}))
 
     @cached_property
     def _bare(self) -> Tokenizer:

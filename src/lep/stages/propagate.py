@@ -19,6 +19,7 @@ from lep.core.vocabulary import Kind, VocabularyMap
 from lep.engine.chat import check_chat
 from lep.engine.cost import Cost, propagation_cost
 from lep.engine.frequencies import token_frequencies
+from lep.engine.models import check_device
 from lep.errors import CheckpointError, TokenizerError
 from lep.io.checkpoint import Layout, copy_tokenizer, copy_with_tables, lay_out
 from lep.io.families import TableNames
@@ -29,6 +30,8 @@ from lep.io.tokenizer_state import with_added_tokens
 from lep.progress import progress
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_ZERO = 1e-12
+"""Shorter rows are none: what rounding leaves of zero."""
 
 _Tokenizers = tuple[TokenizerFile, TokenizerFile, TokenizerFile]
 _Models = tuple[Sibling, Sibling, Sibling]
@@ -116,6 +119,7 @@ def cost(settings: Propagate) -> Cost:
 
 def _open(settings: Propagate) -> tuple[_Models, _Tokenizers]:
     """Base, adapted and instruct, whose tables must fit each other and their tokenizers."""
+    check_device(settings.device)
     names = TableNames(**settings.tables.model_dump()) if settings.tables else None
     base = open_sibling(settings.base, base=None, names=names)
     adapted = open_sibling(settings.adapted, base=settings.adapter_base, names=names)
@@ -231,7 +235,7 @@ def _why(error: ValueError, *models: Sibling, table: str) -> str:
             bad = (~rows[span].isfinite().all(dim=1)).nonzero().flatten()
             if len(bad):
                 return f"{model.path}: row {span.start + int(bad[0])} of {table} is not finite; fetch the model again"
-    return f"{models[-1].path}: {table}: {error}"
+    return f"{models[-1].path}: {table}: {error}; method=swap needs no fit"
 
 
 def _check_same_vocabulary(base: TokenizerFile, instruct: TokenizerFile) -> None:
@@ -249,14 +253,19 @@ def _check_same_vocabulary(base: TokenizerFile, instruct: TokenizerFile) -> None
 
 
 def _check_made(norms: Tensor, result: TokenizerFile, *, kept: Tensor, name: str) -> None:
-    """`CheckpointError` when a token's row is not finite, or is zero and not the instruct model's own."""
-    zero = norms == 0
-    zero[kept] = False
-    bad = (zero | ~norms.isfinite()).nonzero().flatten().tolist()
+    """`CheckpointError` when a row is not finite, or a token's is zero and not the instruct model's own."""
     kinds, tokens = result.vocabulary.kinds, result.vocabulary.tokens
-    wrong = next((id_ for id_ in bad if id_ < len(kinds) and kinds[id_] is not Kind.HOLE), None)
-    if wrong is not None:
-        raise CheckpointError(f"{name}: row {wrong} (token {tokens[wrong]!r}) is zero or not finite after propagation")
+    zero = norms < _ZERO
+    zero[kept] = False
+    zero[len(kinds) :] = False
+    zero[[id_ for id_, kind in enumerate(kinds) if kind is Kind.HOLE]] = False
+    if len(bad := (zero | ~norms.isfinite()).nonzero().flatten()):
+        row = int(bad[0])
+        of = f"token {tokens[row]!r}" if row < len(tokens) else "no token"
+        raise CheckpointError(
+            f"{name}: row {row} ({of}) is zero or not finite after propagation; look at the models with `lep inspect` "
+            "and give others"
+        )
 
 
 def _numbers(projection: Projection, shared: _Shared, norms: Tensor) -> dict[str, Any]:
