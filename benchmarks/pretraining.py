@@ -64,24 +64,13 @@ SHAPES = {
 """The demo's; the paper's extended vocabulary of LLaMa-3 over few layers, and in the paper's blocks (takes 16 GB)."""
 
 
-def child(shape: Shape, side: str, *, learning: int) -> None:
-    """Train one side; each step waits for a line and answers with its seconds, the last line sums up."""
+def trained_model(shape: Shape, side: str, *, learning: int) -> Any:
+    """Random weights, the same for each side; the last `learning` rows of the table learn."""
     import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig, Trainer, TrainerCallback, TrainingArguments
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
     from lep.engine.tables import TrainableTables
 
-    class Turns(TrainerCallback):
-        started = 0.0
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            sys.stdin.readline()
-            self.started = time.process_time()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            print(time.process_time() - self.started, flush=True)
-
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=shape.vocabulary,
@@ -95,16 +84,43 @@ def child(shape: Shape, side: str, *, learning: int) -> None:
     model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
     old = shape.vocabulary - learning
     if side == "ours":
-        model = TrainableTables(model, new_rows=torch.arange(old, shape.vocabulary))
-        model.freeze_old_rows()
-    else:
-        model = (model.float() if side == "autocast" else model).requires_grad_(False)
-        table = model.get_input_embeddings().weight.requires_grad_()
-        if old:
-            table.register_hook(lambda gradient: gradient.index_fill(0, torch.arange(old), 0))
+        tables = TrainableTables(model, new_rows=torch.arange(old, shape.vocabulary))
+        tables.freeze_old_rows()
+        return tables
+    model = (model.float() if side == "autocast" else model).requires_grad_(False)
+    table = model.get_input_embeddings().weight.requires_grad_()
+    if old:
+        table.register_hook(lambda gradient: gradient.index_fill(0, torch.arange(old), 0))
+    return model
+
+
+def samples(shape: Shape) -> Any:
+    """Tokens by Zipf's law."""
+    import torch
+
     frequencies = 1 / torch.arange(10, shape.vocabulary + 10)
-    ids = torch.multinomial(frequencies, STEPS * shape.tokens, replacement=True).view(-1, shape.length)
-    ids = torch.randperm(shape.vocabulary)[ids]
+    ranks = torch.multinomial(frequencies, STEPS * shape.tokens, replacement=True)
+    ids = torch.randperm(shape.vocabulary)[ranks].view(-1, shape.length)
+    return [{"input_ids": row, "attention_mask": torch.ones_like(row), "labels": row} for row in ids]
+
+
+def child(shape: Shape, side: str, *, learning: int) -> None:
+    """Train one side; each step waits for a line and answers with its seconds, the last line sums up."""
+    import torch
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+    class Turns(TrainerCallback):
+        started = 0.0
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            sys.stdin.readline()
+            self.started = time.process_time()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            print(time.process_time() - self.started, flush=True)
+
+    torch.set_num_threads(1)
+    model = trained_model(shape, side, learning=learning)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
@@ -121,9 +137,8 @@ def child(shape: Shape, side: str, *, learning: int) -> None:
             report_to="none",
             disable_tqdm=True,
         )
-        samples: Any = [{"input_ids": row, "attention_mask": torch.ones_like(row), "labels": row} for row in ids]
-        trainer = Trainer(model=model, args=arguments, train_dataset=samples, callbacks=[Turns()])
-        trainer.pop_callback(next(c for c in trainer.callback_handler.callbacks if "Printer" in type(c).__name__))
+        trainer = Trainer(model=model, args=arguments, train_dataset=samples(shape), callbacks=[Turns()])
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     print(json.dumps({"loss": losses[-1], "bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
