@@ -174,8 +174,11 @@ def fit_projection(fit: Fit, method: Method, *, grams: list[Tensor] | None = Non
 
 def best(projections: Sequence[Projection]) -> Projection:
     """The one of the smallest error on held-out rows; the first of equals, and where none was measured."""
-    errors = [found.heldout.all if found.heldout else None for found in projections]
-    return projections[min(range(len(errors)), key=lambda i: inf if errors[i] is None else errors[i])]
+
+    def error(found: Projection) -> float:
+        return inf if found.heldout is None or found.heldout.all is None else found.heldout.all
+
+    return min(projections, key=error)
 
 
 def propagate(
