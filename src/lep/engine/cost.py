@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ _STARTING = 6.0
 """Seconds until libraries are loaded and a conversation is rendered."""
 _TOKEN_SECONDS = 4e-5
 """To read a token of a vocabulary and find its pieces."""
-_BYTES_PER_SECOND = 1.5e9
-"""Of reading and writing files."""
+_BYTES_PER_SECOND = 2e9
+"""Of reading, hashing and writing files."""
 _LIBRARIES, _TOKEN_BYTES = 0.7e9, 1.2e3
 """Memory of the libraries, and of a token."""
 
@@ -52,8 +51,7 @@ def propagation_cost(
     fit = tables * fits * (3.4 * products + 8 * dim**3)
     rates = {dtype: _flops_per_second(dtype, device=device) for dtype in (torch.float64, torch.float32)}
     seconds = fit / rates[torch.float64] + tables * 2 * products / rates[torch.float32]
-    seconds += _STARTING + tokens * _TOKEN_SECONDS + hashed / _hashed_per_second()
-    seconds += (written + 2 * written * fits) / _BYTES_PER_SECOND
+    seconds += _STARTING + tokens * _TOKEN_SECONDS + (hashed + written + 2 * written * fits) / _BYTES_PER_SECOND
     memory = _LIBRARIES + tokens * _TOKEN_BYTES + 8 * dim**2 * (5 + 2 * tables * fits) + 8 * min(BLOCK, rows * dim) * 6
     return Cost(seconds, memory, written)
 
@@ -65,11 +63,6 @@ def _flops_per_second(dtype: torch.dtype, *, device: str) -> float:
         matrix.mm(matrix)[0, 0].item()
 
     return 2 * 2048**3 / _quickest(multiply)
-
-
-def _hashed_per_second() -> float:
-    block = bytes(1 << 26)
-    return len(block) / _quickest(lambda: hashlib.sha256(block).digest())
 
 
 def _quickest(work: Callable[[], object]) -> float:

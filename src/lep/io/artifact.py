@@ -22,6 +22,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from lep.config import flatten
 from lep.errors import ArtifactError
 
@@ -42,6 +44,7 @@ _REMEDIES = {
     errno.EIO: "the disk does not answer; try another",
 }
 """What to do about what the system says; other errors are lep's own."""
+_BLOCK = 1 << 22
 _LIBRARIES = ("lep", "torch", "transformers", "tokenizers", "safetensors", "accelerate", "trl")
 
 
@@ -108,7 +111,7 @@ def fingerprint(path: Path) -> str:
     files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
     digest = hashlib.sha256()
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
-        for file, found in zip(files, pool.map(_sha256, files), strict=True):
+        for file, found in zip(files, pool.map(_contents, files), strict=True):
             digest.update(found + str(file.relative_to(path)).encode() + b"\0")
     return digest.hexdigest()[:16]
 
@@ -198,9 +201,13 @@ def _is_stale(plan: Plan, identity: str, *, replace: bool) -> bool:
     )
 
 
-def _sha256(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
+def _contents(file: Path) -> bytes:
+    """A hash of a file, at the speed of reading it."""
+    digest, block = xxhash.xxh3_128(), memoryview(bytearray(_BLOCK))
+    with file.open("rb", buffering=0) as stream:
+        while size := stream.readinto(block):
+            digest.update(block[:size])
+    return digest.digest()
 
 
 def _check_apart(plan: Plan) -> None:
