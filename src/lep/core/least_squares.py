@@ -68,7 +68,7 @@ class NormalEquations:
                 panel = slice(start, start + _PANEL)
                 self.gram[panel, start:].addmm_(x[:, panel].T, x[:, start:])
         self.cross.addmm_(x.T, d)
-        self.squared_norm += d.square().sum()
+        self.squared_norm += d.flatten().dot(d.flatten())
         self.rows += len(x)
 
     def solve(self, *, ridge: float = 0.0) -> Solution:

@@ -100,10 +100,12 @@ class Fit:
         """X = T·E_base and D = T·E_instruct − X of these new tokens, block by block, with the tokens' ids."""
         for part in ids.split(block_rows(self.dim)):
             x = self.vocabulary_map.average(self.base, part, dtype=torch.float64, device=self.device)
-            d = self.vocabulary_map.average(self.instruct, part, dtype=torch.float64, device=self.device) - x
+            d = self.vocabulary_map.average(self.instruct, part, dtype=torch.float64, device=self.device)
+            d.sub_(x)  # in place, here and below: the first touch of fresh memory costs as much as arithmetic does
             if self.weights is not None:
                 root = self.weights[part].to(x).sqrt()[:, None]
-                x, d = x * root, d * root
+                x.mul_(root)
+                d.mul_(root)
             yield part, x, d
             if self.advance:
                 self.advance(len(part))
@@ -213,7 +215,7 @@ def propagate(
             rows = torch.addmm(rows, rows, delta)
         rows = rows.to(out.dtype).cpu()
         out[span] = rows
-        norms[span] = rows.float().norm(dim=1)
+        norms[span] = torch.linalg.vector_norm(rows, dim=1, dtype=_at_least_float32(rows)).float()
         if advance:
             advance(len(rows))
     return norms
@@ -239,6 +241,10 @@ def _solve(
     for _, x, d in fit.blocks(ids[kept_back]):
         equations.add(x, d)
     return equations.solve(ridge=fit.ridge), errors
+
+
+def _at_least_float32(rows: Tensor) -> torch.dtype:
+    return torch.promote_types(rows.dtype, torch.float32)
 
 
 def _ratio(pair: Tensor) -> float | None:
