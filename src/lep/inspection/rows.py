@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from lep.core.rows import Rows
 from lep.core.vocabulary import Kind, Vocabulary
 from lep.inspection.findings import Fact, Finding, Folder, Problem, Remark, counted, few, named
 
@@ -26,14 +26,6 @@ NINE_TENTHS = 0.9
 
 _RESERVED = re.compile(rb"reserved|unused|placeholder|extra_|dummy", re.IGNORECASE)
 _WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16}
-
-
-class Rows(Protocol):
-    """A table that is read in blocks or by ids."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: slice | Tensor, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
