@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
+from tokenizers import Tokenizer
 
 from lep.core.vocabulary import Kind
 from lep.engine.cutting import Cut, cut
@@ -134,7 +136,7 @@ def test_the_post_processor_and_the_padding_get_the_new_ids(forms, words) -> Non
     state = base.state | {"added_tokens": added, "padding": padding}
     state["post_processor"] = {"type": "Sequence", "processors": [base.state["post_processor"] or template, template]}
     small = cut(TokenizerFile(base.path, state, base.scheme), words(base, "en"), size=300)
-    one, more = small.tokenizer.tokenizer.encode_batch(["a", "a b c"])
+    one, more = Tokenizer.from_str(json.dumps(small.tokenizer.state)).encode_batch(["a", "a b c"])
     assert small.base_ids[-1] == added[0]["id"]
     assert one.ids[0] == more.ids[0] == 299 == one.ids[-1], "begins and is padded with the new id"
 

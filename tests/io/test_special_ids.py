@@ -119,3 +119,10 @@ def test_a_special_token_goes_before_a_learnt_one_of_its_text(tmp_path) -> None:
     write_json(tmp_path / "config.json", {"bos_token_id": 1})
     renumber(tmp_path, old=vocabulary(["a"], {"<s>": 1}), new=vocabulary(["<s>"], {}))
     assert read_json(tmp_path / "config.json") == {"bos_token_id": 0}
+
+
+def test_a_default_that_no_vocabulary_reaches_stays_but_not_an_end(moved) -> None:
+    """As a configuration class's id for images, in a model that has no such token."""
+    assert moved({"image_token_id": 255_999, "eos_token_id": 9})["image_token_id"] == 255_999
+    with pytest.raises(TokenizerError, match=r"image_token_index in config.json of .*: 1 is no token"):
+        moved({"image_token_index": 1})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +18,55 @@ CONFIGURATIONS = ("config.json", "generation_config.json")
 _NAMES_TOKENS = re.compile(r"(.*_)?token_(id|ids|index)|(begin_)?suppress_tokens|(bad|force)_words_ids")
 
 
+_NEEDED = ("bos_token_id", "eos_token_id", "pad_token_id")
+"""Those that generation and training go by."""
+
+
+@dataclass(frozen=True)
+class _Numbering:
+    """Old id → new id; ids from `beyond` on are in neither vocabulary."""
+
+    ids: Mapping[int, int]
+    beyond: int
+
+
 def renumber(folder: Path, *, old: TokenizerFile, new: TokenizerFile) -> None:
     """Rewrite the token ids of a model folder's configurations: same tokens, new numbers.
+
+    A configuration may carry its class's default for a mark that the model has no token for, such as an image's: an id
+    beyond both vocabularies stays, unless it begins, ends or pads a text.
 
     Raises:
         TokenizerError: an id that is no token of the old vocabulary, or one that the new vocabulary lacks.
     """
-    ids = _new_ids(old, new)
+    numbering = _Numbering(_new_ids(old, new), beyond=max(len(old.vocabulary), len(new.vocabulary)))
     for name in CONFIGURATIONS:
         if (folder / name).exists():
-            write_json(folder / name, _renumbered(read_json(folder / name), ids, place=f"{name} of {old.path}"))
+            write_json(folder / name, _renumbered(read_json(folder / name), numbering, place=f"{name} of {old.path}"))
 
 
-def _renumbered(config: Mapping[str, Any], ids: Mapping[int, int], *, place: str) -> dict[str, Any]:
+def _renumbered(config: Mapping[str, Any], numbering: _Numbering, *, place: str) -> dict[str, Any]:
     changed = dict(config)
     for key, value in config.items():
         if key in TEXT_CONFIGS and isinstance(value, Mapping):
-            changed[key] = _renumbered(value, ids, place=f"{key} in {place}")
+            changed[key] = _renumbered(value, numbering, place=f"{key} in {place}")
         if _NAMES_TOKENS.fullmatch(key):
-            changed[key] = _other(value, ids, place=f"{key} in {place}")
+            changed[key] = _other(value, numbering, place=f"{key} in {place}", needed=key in _NEEDED)
     return changed
 
 
-def _other(value: Any, ids: Mapping[int, int], *, place: str) -> Any:
+def _other(value: Any, numbering: _Numbering, *, place: str, needed: bool) -> Any:
     if isinstance(value, list):
-        return [_other(item, ids, place=place) for item in value]
+        return [_other(item, numbering, place=place, needed=needed) for item in value]
     if value is None or isinstance(value, bool) or value == -1:  # some write -1 for none
         return value
     if not isinstance(value, int):
         raise TokenizerError(f"{place}: {value!r} is no id; expected a whole number, correct it there")
-    if value not in ids:
-        raise TokenizerError(f"{place}: {value} is no token, or one that the new vocabulary lacks; correct it there")
-    return ids[value]
+    if value in numbering.ids:
+        return numbering.ids[value]
+    if value >= numbering.beyond and not needed:
+        return value
+    raise TokenizerError(f"{place}: {value} is no token, or one that the new vocabulary lacks; correct it there")
 
 
 def _new_ids(old: TokenizerFile, new: TokenizerFile) -> dict[int, int]:
