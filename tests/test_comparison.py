@@ -20,7 +20,7 @@ from .conftest import FAMILIES
 def write_tokenizer(folder: Path, *, vocab: str, merges: list[str], added: dict[str, int]) -> Path:
     """A byte-level BPE tokenizer; `vocab` in the order of the ids."""
     tokens = {token: id_ for id_, token in enumerate(vocab.split())}
-    model = {"type": "BPE", "vocab": tokens, "merges": [merge.split() for merge in merges]}
+    model = {"type": "BPE", "vocab": tokens | added, "merges": [merge.split() for merge in merges]}
     split = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     specials = [{"id": id_, "content": text} | flags for text, id_ in added.items()]

@@ -57,7 +57,7 @@ def run(tmp_path: Path, write: Write) -> Path:
         room="retokenize",
         numbers=retokenized(),
         inputs={"base": HOMES["base"], **corpus},
-        settings={"language": "ru", "base": "inputs/published"},
+        settings={"mixture": {"en": 1, "ru": 9}, "base": "inputs/published"},
     )
     initialized = {"copied": 49152, "composed": 3000, "mean_pieces": 2.43}
     tables = {"base": HOMES["base"], "tokenizer": "run/retokenize"}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lep.errors import ArtifactError
+from lep.reporting import facts as reporting
 from lep.reporting.facts import gather
 from lep.reporting.numbers import Propagated
 
@@ -78,3 +80,9 @@ def test_an_evaluation_of_nothing_is_an_error(write: Write) -> None:
 def test_inputs_that_are_gone_are_only_names(run: Path) -> None:
     shutil.rmtree(run.parent / "tune")
     assert "tune" not in [room.key for room in gather(run).rooms]
+
+
+@pytest.mark.parametrize(("mixture", "language"), [({"ru": 9, "en": 1}, "ru"), ({"de": 1}, "en"), (None, "en")])
+def test_the_page_is_about_the_language_that_was_learnt_most(mixture, language) -> None:
+    room = SimpleNamespace(manifest=SimpleNamespace(room="retokenize", settings={"mixture": mixture}))
+    assert reporting._language((room,), SimpleNamespace(languages=lambda: ["en", "ru"])) == language

@@ -262,7 +262,7 @@ DISKS: Cases = {
     ),
     "read-only": (fails("pathlib.Path.mkdir", errno.EROFS), RIGHT),
     "not the user's": (fails("pathlib.Path.mkdir", errno.EACCES), RIGHT),
-    "broken when it is read": (fails("hashlib.file_digest", errno.EIO), "does not answer"),
+    "broken when it is read": (fails("lep.io.artifact._contents", errno.EIO), "does not answer"),
     "broken when it is written": (fails("lep.io.rows.StoredRows.__setitem__", errno.EIO), "does not answer"),
     "without hard links": (fails("os.link", errno.EPERM), None),
     "without copies inside the kernel": (fails("os.copy_file_range", errno.EXDEV), None),

@@ -18,8 +18,8 @@ CONFIGURATIONS = ("config.json", "generation_config.json")
 _NAMES_TOKENS = re.compile(r"(.*_)?token_(id|ids|index)|(begin_)?suppress_tokens|(bad|force)_words_ids")
 
 
-_NEEDED = ("bos_token_id", "eos_token_id", "pad_token_id")
-"""Those that generation and training go by."""
+_MARK = re.compile(r"(?!(bos|eos|pad)_).*token_(id|index)")
+"""Of these a configuration may carry its class's default, though the model has no such token."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class _Numbering:
 def renumber(folder: Path, *, old: TokenizerFile, new: TokenizerFile) -> None:
     """Rewrite the token ids of a model folder's configurations: same tokens, new numbers.
 
-    A configuration may carry its class's default for a mark that the model has no token for, such as an image's: an id
-    beyond both vocabularies stays, unless it begins, ends or pads a text.
+    The id of a mark, such as an image's, stays when it is beyond both vocabularies; one that begins, ends or pads a
+    text may not be.
 
     Raises:
         TokenizerError: an id that is no token of the old vocabulary, or one that the new vocabulary lacks.
@@ -51,7 +51,7 @@ def _renumbered(config: Mapping[str, Any], numbering: _Numbering, *, place: str)
         if key in TEXT_CONFIGS and isinstance(value, Mapping):
             changed[key] = _renumbered(value, numbering, place=f"{key} in {place}")
         if _NAMES_TOKENS.fullmatch(key):
-            changed[key] = _other(value, numbering, place=f"{key} in {place}", needed=key in _NEEDED)
+            changed[key] = _other(value, numbering, place=f"{key} in {place}", needed=not _MARK.fullmatch(key))
     return changed
 
 

@@ -118,10 +118,11 @@ def _reference(result: str, *, rooms: tuple[Room, ...], first: Room, models: Map
 
 
 def _language(rooms: tuple[Room, ...], numbers: Evaluated) -> str:
-    """The language that `retokenize` learnt from; else the first one measured."""
+    """The language that most of what `retokenize` learnt from was in; else the first one measured."""
     measured = numbers.languages()
     for room in rooms:
-        language = room.manifest.settings.get("language") if room.manifest.room == "retokenize" else None
-        if language in measured:
-            return str(language)
+        mixture = room.manifest.settings.get("mixture") if room.manifest.room == "retokenize" else None
+        shares = {language: share for language, share in (mixture or {}).items() if language in measured}
+        if shares:
+            return max(shares, key=lambda language: shares[language])
     return next(iter(measured), "")
