@@ -151,15 +151,7 @@ def fit_projection(fit: Fit, method: Method, *, grams: list[Tensor] | None = Non
         errors = fit.errors(heldout, None) if len(heldout) else None
         return Projection("swap", None, 0, 0.0, None, None, None, 1.0, errors, 0.0)
     ids = fit.vocabulary_map.shared.nonzero().flatten() if method == "overlap" else has_row
-    known = None if grams is None else list(grams)
-    try:
-        solver, equations = "normal equations", NormalEquations.empty(fit.dim, device=fit.device, shared=known)
-        solution, errors = _solve(fit, equations, ids=ids, heldout=heldout)
-    except IllConditioned:
-        solver, equations = "blocked QR", BlockedQR.empty(fit.dim, device=fit.device)
-        solution, errors = _solve(fit, equations, ids=ids, heldout=heldout)
-    if grams is not None and known:  # not before both solves succeeded
-        grams[:] = known
+    equations, solution, errors = _solve(fit, ids=ids, heldout=heldout, grams=grams)
     return Projection(
         method=method,
         delta=solution.delta,
@@ -167,7 +159,7 @@ def fit_projection(fit: Fit, method: Method, *, grams: list[Tensor] | None = Non
         coverage=equations.rows / fit.vocabulary_map.new_size,
         rank=solution.rank,
         condition=solution.condition,
-        solver=solver,
+        solver="blocked QR" if isinstance(equations, BlockedQR) else "normal equations",
         residual=equations.residual(solution.delta),
         heldout=errors,
         distance_from_identity=float(solution.delta.norm()) / fit.dim**0.5,
@@ -229,6 +221,22 @@ def keep_special(
 
 
 def _solve(
+    fit: Fit, *, ids: Tensor, heldout: Tensor, grams: list[Tensor] | None
+) -> tuple[NormalEquations | BlockedQR, Solution, Errors | None]:
+    """By the normal equations or, where they would lose too many digits, by a blocked QR."""
+    known = None if grams is None else list(grams)
+    try:
+        equations = NormalEquations.empty(fit.dim, device=fit.device, shared=known)
+        solution, errors = _solve_twice(fit, equations, ids=ids, heldout=heldout)
+    except IllConditioned:
+        equations = BlockedQR.empty(fit.dim, device=fit.device)
+        solution, errors = _solve_twice(fit, equations, ids=ids, heldout=heldout)
+    if grams is not None and known:  # not before both solves succeeded
+        grams[:] = known
+    return equations, solution, errors
+
+
+def _solve_twice(
     fit: Fit, equations: NormalEquations | BlockedQR, *, ids: Tensor, heldout: Tensor
 ) -> tuple[Solution, Errors | None]:
     """Fit without the held-out rows, be judged by them, then fit to them as well."""

@@ -106,10 +106,11 @@ def new_layers(
         learnt = difference(adapted.model.checkpoint, base=base.model.checkpoint)
     elif scale is None:
         _check_same_layers(base.model, adapted.model)
-    for name in sorted(changed):
+    names = sorted(changed)
+    for name in names:
         instruct.model.checkpoint.floats(name)
     factor = 1.0 if scale is None else scale
-    return {name: _sum(instruct, name, learnt=learnt, scale=factor) for name in sorted(changed)}
+    return {name: _sum(instruct, name, learnt=learnt, scale=factor) for name in names}
 
 
 def _sum(instruct: Sibling, name: str, *, learnt: Changes | None, scale: float) -> Callable[[], Tensor]:
@@ -132,8 +133,9 @@ def _layers(model: ModelFolder) -> dict[str, Entry]:
 
 def _changed_layers(base: ModelFolder, adapted: ModelFolder) -> set[str]:
     """The adapted model's layers that are not the base's, byte for byte; what changed is told by its first block."""
-    theirs = {name: base.checkpoint.floats(name) for name in _layers(adapted)}
-    return {name for name, entry in _layers(adapted).items() if not same_bytes(entry, theirs[name])}
+    ours = _layers(adapted)
+    theirs = {name: base.checkpoint.floats(name) for name in ours}
+    return {name for name, entry in ours.items() if not same_bytes(entry, theirs[name])}
 
 
 def _check_same_layers(base: ModelFolder, adapted: ModelFolder) -> None:
@@ -141,18 +143,13 @@ def _check_same_layers(base: ModelFolder, adapted: ModelFolder) -> None:
     theirs = _layers(base)
     for name, entry in sorted(_layers(adapted).items()):
         other = theirs.get(name)
-        if other and entry.shape == other.shape and (entry.dtype != other.dtype or _begin_alike(entry, other)):
+        if (
+            other
+            and entry.shape == other.shape
+            and (entry.dtype != other.dtype or same_bytes(entry, other, first=_SAMPLE))
+        ):
             continue
         raise CheckpointError(
             f"{adapted.path}: {name!r} is not that of {base.path}: not only the tables were trained. Say what is to "
             "become of it: layers_scale=1 adds what the layers learnt to the instruct model's, 0 leaves it out"
         )
-
-
-def _begin_alike(one: Entry, other: Entry) -> bool:
-    beginnings = []
-    for entry in (one, other):
-        with entry.shard.open("rb") as file:
-            file.seek(entry.begin)
-            beginnings.append(file.read(min(_SAMPLE, entry.end - entry.begin)))
-    return beginnings[0] == beginnings[1]

@@ -17,7 +17,6 @@ CONFIGURATIONS = ("config.json", "generation_config.json")
 
 _NAMES_TOKENS = re.compile(r"(.*_)?token_(id|ids|index)|(begin_)?suppress_tokens|(bad|force)_words_ids")
 
-
 _MARK = re.compile(r"(?!(bos|eos|pad)_).*token_(id|index)")
 """Of these a configuration may carry its class's default, though the model has no such token."""
 

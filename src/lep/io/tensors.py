@@ -281,12 +281,17 @@ def view(entry: Entry, *, writable: bool) -> Tensor:
     return torch.frombuffer(mapped, dtype=dtype, count=count, offset=entry.begin).view(entry.shape)
 
 
-def same_bytes(a: Entry, b: Entry) -> bool:
-    """Whether two tensors are the same, bit by bit; different ones are read as far as the first block that differs."""
+def same_bytes(a: Entry, b: Entry, *, first: int | None = None) -> bool:
+    """Whether two tensors are the same, bit by bit; different ones are read as far as the first block that differs.
+
+    Args:
+        first: look at no more than so many bytes.
+    """
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         return False
+    end = a.end if first is None else min(a.begin + first, a.end)
     with a.shard.open("rb") as left, b.shard.open("rb") as right:
         left.seek(a.begin)
         right.seek(b.begin)
-        sizes = (min(_CHUNK, a.end - at) for at in range(a.begin, a.end, _CHUNK))
+        sizes = (min(_CHUNK, end - at) for at in range(a.begin, end, _CHUNK))
         return all(left.read(size) == right.read(size) for size in sizes)
