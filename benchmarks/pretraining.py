@@ -84,9 +84,7 @@ def trained_model(shape: Shape, side: str, *, learning: int) -> Any:
     model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
     old = shape.vocabulary - learning
     if side == "ours":
-        tables = TrainableTables(model, new_rows=torch.arange(old, shape.vocabulary))
-        tables.freeze_old_rows()
-        return tables
+        return TrainableTables(model, new_rows=torch.arange(old, shape.vocabulary), old_rows_learn=False)
     model = (model.float() if side == "autocast" else model).requires_grad_(False)
     table = model.get_input_embeddings().weight.requires_grad_()
     if old:

@@ -71,7 +71,7 @@ def text_files(texts: dict[str, list[str]], tmp_path_factory: pytest.TempPathFac
 def corpus(text_files, run_room, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("made") / "corpus"
     sources: Any = {language: {"files": [file]} for language, file in text_files.items()}
-    run_room(Collect(sources=sources, heldout_share=0.1), out)
+    run_room(Collect(sources=sources, heldout_share=0.1, near_duplicates=None), out)  # they overlap on purpose
     return out
 
 
@@ -170,7 +170,7 @@ def conversations(texts, tmp_path_factory) -> Path:
 @pytest.fixture
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """`interrupt(step)`: the next training breaks off after so many steps, as by Ctrl-C; with 0, none does."""
-    from lep.engine.pretraining import Watch
+    from lep.engine.watch import Watch
 
     original = Watch.on_step_end
     limit = {"step": 0}

@@ -16,11 +16,11 @@ import torch
 from transformers import default_data_collator
 
 from lep.config import Pretrain
-from lep.engine import pretraining
-from lep.engine.models import document_prefix, load_model, load_tokenizer
+from lep.engine import watch
+from lep.engine.models import load_model, load_tokenizer
 from lep.engine.packing import pack_corpus
 from lep.errors import ArtifactError, DataError, LepError, UsageError
-from lep.io.checkpoint import COMPOSED_ROWS, copy_model
+from lep.io.checkpoint import COMPOSED_ROWS, TRAINING_LOG, copy_model
 from lep.io.model import open_model
 
 TABLES = {"tied": {"model.embed_tokens.weight"}, "untied": {"model.embed_tokens.weight", "lm_head.weight"}}
@@ -38,7 +38,7 @@ def settings(model: Path, corpus: Path, **changes: Any) -> Pretrain:
         "batch_size": BATCH,
         "micro_batch_size": 4,
         "lr": 1e-2,
-        "lr_old_rows": 0,
+        "learn": "new_rows",
         "warmup_steps": 1,
         "weight_decay": 0.5,
         "evaluations": 3,
@@ -68,7 +68,7 @@ def test_old_rows_without_a_rate_stay_bit_identical_and_new_rows_move(
 def test_with_one_rate_all_rows_learn_and_nothing_but_the_tables_does(
     initialized, corpus, run_room, tensors, tmp_path, kind
 ) -> None:
-    run_room(settings(initialized[kind], corpus, lr_old_rows=None), tmp_path / "out")
+    run_room(settings(initialized[kind], corpus, learn="embeddings"), tmp_path / "out")
     before, after = tensors(initialized[kind]), tensors(tmp_path / "out")
     assert before.keys() == after.keys()
     for name, tensor in before.items():
@@ -78,13 +78,13 @@ def test_with_one_rate_all_rows_learn_and_nothing_but_the_tables_does(
         assert (before[name] != after[name]).any(dim=1).all()
     assert open_model(tmp_path / "out").tied is (kind == "tied")
     theirs = {item.name for item in initialized[kind].iterdir()} - {COMPOSED_ROWS}
-    assert {item.name for item in (tmp_path / "out").iterdir()} == theirs
+    assert {item.name for item in (tmp_path / "out").iterdir()} == theirs | {TRAINING_LOG}
 
 
 def test_old_rows_move_at_their_own_rate(initialized, corpus, run_room, tensors, tmp_path) -> None:
     moved = {}
     for rate in (1e-4, 1e-2):
-        run_room(settings(initialized["tied"], corpus, lr_old_rows=rate), tmp_path / str(rate))
+        run_room(settings(initialized["tied"], corpus, learn="embeddings", lr_old_rows=rate), tmp_path / str(rate))
         before, after = tensors(initialized["tied"]), tensors(tmp_path / str(rate))
         moved[rate] = (after["model.embed_tokens.weight"] - before["model.embed_tokens.weight"])[:500].norm()
     assert 0 < moved[1e-4] < moved[1e-2] / 10
@@ -96,7 +96,7 @@ def unbroken(initialized, corpus, make_artifact, tmp_path_factory) -> dict[str, 
     root = tmp_path_factory.mktemp("unbroken")
     found = {}
     for kind in KINDS:
-        wanted = settings(initialized[kind], corpus, lr_old_rows=None)
+        wanted = settings(initialized[kind], corpus, learn="embeddings")
         found[kind] = (wanted, make_artifact(wanted, root / kind).numbers, root / kind)
     return found
 
@@ -141,7 +141,7 @@ def test_an_interruption_after_the_last_step_costs_no_training(
             make_artifact(wanted, tmp_path / "out")
     steps: list[int] = []
     monkeypatch.setattr(
-        pretraining.Watch, "on_step_begin", lambda self, args, state, control, **_: steps.append(state.global_step)
+        watch.Watch, "on_step_begin", lambda self, args, state, control, **_: steps.append(state.global_step)
     )
     assert same(make_artifact(wanted, tmp_path / "out").numbers, numbers)
     assert_same_tensors(tensors(tmp_path / "out"), tensors(folder))
@@ -157,7 +157,7 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(
     with pytest.raises(KeyboardInterrupt):
         make_artifact(wanted, tmp_path / "out")
     checkpoints = tmp_path / "out.partial" / "checkpoints"
-    assert pretraining.last_checkpoint(checkpoints) == (str(checkpoints / "checkpoint-2"), 2)
+    assert watch.last_checkpoint(checkpoints) == (str(checkpoints / "checkpoint-2"), 2)
     shutil.copytree(checkpoints / "checkpoint-2", checkpoints / "checkpoint-4")
     (checkpoints / "checkpoint-4" / "trainer_state.json").unlink()
     (checkpoints / "checkpoint-4" / "model.safetensors").write_bytes(b"")
@@ -172,7 +172,7 @@ def test_a_killed_process_leaves_no_artifact_and_is_gone_on_from(unbroken, tenso
 import os, signal
 from pathlib import Path
 from lep.config import Pretrain
-from lep.engine.pretraining import Watch
+from lep.engine.watch import Watch
 from lep.pipeline import Step, run
 keep = Watch.on_step_end
 def on_step_end(self, args, state, control, **more):
@@ -189,7 +189,7 @@ run([step], replace=False, started=lambda _: None, ended=lambda *_: None)
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not (tmp_path / "out").exists()
-    assert pretraining.last_checkpoint(tmp_path / "out.partial" / "checkpoints")[1] == 2
+    assert watch.last_checkpoint(tmp_path / "out.partial" / "checkpoints")[1] == 2
     assert same(make_artifact(wanted, tmp_path / "out").numbers, numbers)
     assert_same_tensors(tensors(tmp_path / "out"), tensors(folder))
 
@@ -212,7 +212,7 @@ def test_a_full_disk_at_the_worst_moment_costs_nothing(
         patch.setattr(Path, "write_text", full)
         with pytest.raises(ArtifactError, match="No space"):
             make_artifact(wanted, tmp_path / "out")
-    assert pretraining.last_checkpoint(tmp_path / "out.partial" / "checkpoints")[1] == 2
+    assert watch.last_checkpoint(tmp_path / "out.partial" / "checkpoints")[1] == 2
     interrupt(0)
     assert same(make_artifact(wanted, tmp_path / "out").numbers, numbers)
     assert_same_tensors(tensors(tmp_path / "out"), tensors(folder))
@@ -220,13 +220,13 @@ def test_a_full_disk_at_the_worst_moment_costs_nothing(
 
 
 def test_another_seed_is_another_order(unbroken, initialized, corpus, run_room, tmp_path) -> None:
-    numbers = run_room(settings(initialized["tied"], corpus, lr_old_rows=None, seed=1), tmp_path / "out")
+    numbers = run_room(settings(initialized["tied"], corpus, learn="embeddings", seed=1), tmp_path / "out")
     assert numbers["losses"] != unbroken["tied"][1]["losses"]
     assert numbers["curve"][0]["bits_per_byte"] == unbroken["tied"][1]["curve"][0]["bits_per_byte"]
 
 
 def test_micro_batches_do_not_change_the_result(unbroken, initialized, corpus, run_room, tensors, tmp_path) -> None:
-    wanted = settings(initialized["tied"], corpus, lr_old_rows=None, micro_batch_size=8)
+    wanted = settings(initialized["tied"], corpus, learn="embeddings", micro_batch_size=8)
     numbers = run_room(wanted, tmp_path / "out")
     losses = torch.tensor([[row["loss"] for row in found["losses"]] for found in (numbers, unbroken["tied"][1])])
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-4)
@@ -242,8 +242,9 @@ def test_losses_are_means_over_the_tokens_that_are_predicted(initialized, corpus
         mixture=wanted.mixture,
         samples=STEPS * BATCH,
         block=BLOCK,
-        prefix=document_prefix(tokenizer),
         seed=wanted.seed,
+        folder=tmp_path / "samples",
+        inside_documents=False,
     )
     first = default_data_collator([samples[i] for i in range(BATCH)])
     with torch.no_grad():
@@ -258,7 +259,7 @@ def test_a_loss_that_is_no_number_stops_with_its_step(initialized, corpus, make_
         if name == "model.norm.weight":
             tensor[:] = float("nan")
     with pytest.raises(LepError, match="loss is nan at step 1"):
-        make_artifact(settings(broken, corpus, lr_old_rows=None), tmp_path / "out")
+        make_artifact(settings(broken, corpus, learn="embeddings"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -279,5 +280,5 @@ def test_settings_that_cannot_work_are_named(
 
 
 def test_frozen_old_rows_need_to_know_the_new_ones(bases, corpus, run_room, tmp_path) -> None:
-    with pytest.raises(DataError, match="lr_old_rows needs a model made by `lep initialize`"):
+    with pytest.raises(DataError, match="learn=new_rows and lr_old_rows need a model made by `lep initialize`"):
         run_room(settings(bases["tied"], corpus), tmp_path / "out")

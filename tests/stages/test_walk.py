@@ -47,7 +47,7 @@ def recipe(bases, instructs, text_files, conversations, tmp_path_factory) -> Pat
             "batch_size": 8,
             "micro_batch_size": 4,
             "lr": 1e-2,
-            "lr_old_rows": 0,
+            "learn": "new_rows",
             "warmup_steps": 1,
             "evaluations": 3,
             "evaluation_characters": 500,

@@ -33,7 +33,7 @@ class Initialize(Settings):
 
 
 class Pretrain(Settings):
-    """Initialized model + corpus → adapted model: only the tables learn."""
+    """Initialized model + corpus → adapted model: its tables learn, and of its layers what `learn` says."""
 
     model: Path
     """A model made by `initialize`."""
@@ -43,32 +43,63 @@ class Pretrain(Settings):
     """Share of training tokens by language, in any unit: `{ru: 9, en: 1}`."""
     tokens: Count
     """How many tokens to train on; when the corpus is shorter, it is read again in another order."""
-    block: Annotated[int, Field(ge=2)] = 1024
-    """Tokens in a training sample."""
-    batch_size: Count = 256
-    """Samples in an optimizer step."""
-    micro_batch_size: Count = 4
-    """Samples in a forward pass; must divide `batch_size`."""
+    learn: Literal["embeddings", "new_rows", "embeddings+lora", "first_last", "full"] = "embeddings"
+    """`embeddings`: the tables; `new_rows`: of them the rows that `initialize` composed; `embeddings+lora`: tables, and
+    adapters on all linear layers, merged at the end; `first_last`: tables, first and last layer; `full`: everything."""
     lr: Positive = 2e-4
     """Peak learning rate of the new tokens' rows."""
-    lr_old_rows: NonNegative | None = None
-    """Peak learning rate of the rows that the base model had; 0 freezes them; none: as `lr`."""
+    lr_old_rows: Positive | None = None
+    """Peak learning rate of the rows that the base model had; none: as `lr`."""
+    lr_layers: Positive | None = None
+    """Peak learning rate of what learns in the layers; none: as `lr`."""
+    lora_rank: Count = 32
+    """Rank r of the adapters."""
+    lora_alpha: Count = 32
+    """α of the adapters: their product is scaled by α / r."""
+    block: Annotated[int, Field(ge=2)] = 1024
+    """Tokens in a training sample."""
+    inside_documents: bool = True
+    """Attention stays inside documents and positions restart, where several stand in a sample."""
+    batch_size: Count = 256
+    """Samples in an optimizer step, of all processes together."""
+    micro_batch_size: Count = 4
+    """Samples in a forward pass of one process; times the processes, it must divide `batch_size`."""
+    schedule: Literal["cosine", "warmup_stable_decay"] = "cosine"
+    """After the warm-up: down to 0 by a cosine, or constant and then linearly down to 0."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Steps of linear warm-up before the cosine."""
+    """Steps of linear warm-up."""
+    decay_share: Share = 0.1
+    """Share of all steps in which `warmup_stable_decay` goes down."""
     weight_decay: NonNegative = 0.1
-    """AdamW's weight decay, on the rows that learn."""
+    """AdamW's weight decay, on the rows and matrices that learn."""
     betas: tuple[Share, Share] = (0.9, 0.95)
     """AdamW's decay rates of the two moments."""
     epsilon: Positive = 1e-5
     """AdamW's ε."""
     dtype: Dtype = "bfloat16"
-    """Precision of the frozen layers and of activations; the rows that learn are kept in float32."""
+    """Precision of what is frozen and of activations; what learns is kept in float32."""
+    attention: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
+    """transformers' implementation of attention; none: `sdpa` on an accelerator, `eager` on a processor."""
+    gradient_checkpointing: bool = False
+    """Compute the layers' activations twice instead of keeping them: less memory, a third more work."""
+    compile: bool = False
+    """Compile the layers by torch: a minute or more at the start, faster steps after."""
     evaluations: Count = 4
-    """How often, evenly over the run, held-out bits per byte are measured and a checkpoint is saved."""
+    """How often, evenly over the run, held-out text is measured and a checkpoint is saved; the best is the result."""
     evaluation_characters: Count = 20_000
     """Characters of held-out text a language in those measurements."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard, too, into the result's `tensorboard/`; the library must be installed."""
     seed: int = 0
-    """Order of the samples."""
+    """Order of the samples, and the adapters at the start."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Pretrain:
+        if self.learn == "new_rows" and self.lr_old_rows is not None:
+            raise ValueError("lr_old_rows is for rows that learn; with learn=new_rows they do not")
+        if self.learn in ("embeddings", "new_rows") and self.lr_layers is not None:
+            raise ValueError(f"lr_layers is for layers that learn; with learn={self.learn} none does")
+        return self
 
 
 class Tune(Settings):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from lep.core.rows import BLOCK
+from lep.engine.peak import peak_operations_per_second
 
 _STARTING = 6.0
 """Seconds until libraries are loaded and a conversation is rendered."""
@@ -49,26 +48,8 @@ def propagation_cost(
     """
     products = rows * dim**2
     fit = tables * fits * (3.4 * products + 8 * dim**3)
-    rates = {dtype: _flops_per_second(dtype, device=device) for dtype in (torch.float64, torch.float32)}
+    rates = {dtype: peak_operations_per_second(torch.device(device), dtype) for dtype in (torch.float64, torch.float32)}
     seconds = fit / rates[torch.float64] + tables * 2 * products / rates[torch.float32]
     seconds += _STARTING + tokens * _TOKEN_SECONDS + (hashed + written + 2 * written * fits) / _BYTES_PER_SECOND
     memory = _LIBRARIES + tokens * _TOKEN_BYTES + 8 * dim**2 * (5 + 2 * tables * fits) + 8 * min(BLOCK, rows * dim) * 6
     return Cost(seconds, memory, written)
-
-
-def _flops_per_second(dtype: torch.dtype, *, device: str) -> float:
-    matrix = torch.ones(2048, 2048, dtype=dtype, device=device)
-
-    def multiply() -> None:
-        matrix.mm(matrix)[0, 0].item()
-
-    return 2 * 2048**3 / _quickest(multiply)
-
-
-def _quickest(work: Callable[[], object]) -> float:
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)

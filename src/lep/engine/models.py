@@ -25,8 +25,13 @@ def check_device(name: str) -> None:
         raise UsageError(f"device={name}: torch sees {count} CUDA devices here; give device=cpu")
 
 
-def load_model(folder: Path, *, dtype: str) -> PreTrainedModel:
+def load_model(folder: Path, *, dtype: str, attention: str | None = None) -> PreTrainedModel:
     """A causal language model, in evaluation mode, on `device()`.
+
+    Args:
+        folder: the model.
+        dtype: of its weights.
+        attention: transformers' name of an implementation; none: the faster one that is always there.
 
     Raises:
         CheckpointError: transformers cannot load it; the message keeps its reason.
@@ -35,11 +40,11 @@ def load_model(folder: Path, *, dtype: str) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
-            attn_implementation="eager" if device().type == "cpu" else "sdpa",  # see docs/log.md: faster here
+            attn_implementation=attention or ("eager" if device().type == "cpu" else "sdpa"),  # see docs/log.md
             local_files_only=True,
             use_safetensors=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: transformers cannot load this model: {error}") from error
     return model.to(device()).eval()  # pyright: ignore[reportArgumentType]
 
@@ -64,6 +69,11 @@ def document_prefix(tokenizer: PreTrainedTokenizerBase) -> int:
         if isinstance(id_, int):
             return id_
     raise TokenizerError("the tokenizer has neither a bos_token nor an eos_token to put before a document")
+
+
+def document_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that stands after every document: end-of-sequence; none when the tokenizer has none."""
+    return tokenizer.eos_token_id if isinstance(tokenizer.eos_token_id, int) else None
 
 
 @contextmanager

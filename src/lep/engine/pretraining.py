@@ -1,4 +1,4 @@
-"""Continued pre-training of the tables, by transformers' Trainer.
+"""Continued pre-training by transformers' Trainer.
 
 Source: arXiv 2412.21140, section on continued pre-training; METHOD §5.
 """
@@ -6,169 +6,194 @@ Source: arXiv 2412.21140, section on continued pre-training; METHOD §5.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
-    TrainerState,
     TrainingArguments,
     get_cosine_schedule_with_warmup,
+    get_wsd_schedule,
 )
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.integrations.integration_utils import TensorBoardCallback
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from lep.config import Pretrain
+from lep.engine.layers import Became, learning_layers, learnt_weights
 from lep.engine.models import device
 from lep.engine.packing import Samples
+from lep.engine.peak import peak_operations_per_second
 from lep.engine.tables import TrainableTables
-from lep.errors import LepError
-from lep.progress import Advance, note, progress
+from lep.engine.utilisation import operations_per_token
+from lep.engine.watch import Measured, Watch, last_checkpoint
+from lep.errors import ArtifactError, LepError, UsageError
+from lep.progress import progress
 
-Measure = Callable[[torch.nn.Module], Mapping[str, float]]
-"""Bits per byte of the model by language."""
+Measure = Callable[[TrainableTables], Measured]
 
 
 @dataclass(frozen=True)
 class Training:
-    """The tables after training, and the way there."""
+    """What training made, and the way there."""
 
     tables: Mapping[str, Tensor]
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    """Held-out bits per byte at the start, on the way and at the end."""
-    losses: list[dict[str, int | float]] = field(default_factory=list)
+    layers: Mapping[str, Became]
+    """What became of weights of the layers, by name."""
+    curve: list[dict[str, Any]]
+    """What was measured at the start, on the way and at the end."""
+    losses: list[dict[str, int | float]]
     """Training loss, in nats per token, of each step."""
-    tokens_per_second: float = 0.0
+    best_step: int
+    """The measured step with the lowest score: the tables and layers are those after it."""
+    tokens_per_second: float
+    utilisation: float | None
+    """Of the operations that the machine could do, the share that training needed."""
 
 
-def train_tables(
-    model: TrainableTables, samples: Samples, *, settings: Pretrain, measure: Measure, folder: Path
+def train(
+    model: TrainableTables, samples: Samples, *, settings: Pretrain, measure: Measure, folder: Path, log: Path
 ) -> Training:
-    """Train the tables on all samples, once, in order; goes on from the last checkpoint in `folder`.
+    """Train on all samples, once, in order; goes on from the last checkpoint in `folder`.
 
     Args:
-        model: gets new tables in place.
+        model: learns in place.
         samples: as many as the steps need.
         settings: learning rates, batch and schedule.
-        measure: called at the start, `settings.evaluations` times on the way, the last time at the end.
+        measure: called at the start, `settings.evaluations` times on the way, the last time at the end; what it finds
+            has a `score`.
         folder: for checkpoints.
+        log: for one line of JSON a step and a measurement.
 
     Raises:
-        LepError: the loss is not finite.
+        LepError: the loss or the gradient is not finite, or memory is short.
+        ArtifactError: the disk is full.
     """
     steps = len(samples) // settings.batch_size
+    watch = _watch(model, samples, settings=settings, measure=measure, log=log)
     optimizer = _optimizer(model, settings)
-    every = math.ceil(steps / settings.evaluations)
-    watch = Watch(tokens_per_step=samples.tokens / steps, every=every, measure=lambda: _measured(model, measure))
     trainer = Trainer(
         model=model,
-        args=_arguments(settings, steps=steps, folder=folder, every=every),
+        args=_arguments(model, settings, steps=steps, folder=folder, every=watch.every),
         train_dataset=samples,
-        optimizers=(optimizer, get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, steps)),
-        callbacks=[watch],
+        optimizers=(optimizer, _schedule(optimizer, settings, steps=steps)),
+        callbacks=[watch, *_trackers(settings, log.parent)],
     )
     trainer.remove_callback(PrinterCallback)
+    watch.publish = lambda found: trainer.callback_handler.on_log(trainer.args, trainer.state, TrainerControl(), found)
     checkpoint, done = last_checkpoint(folder)
     with progress("training", total=samples.tokens, unit="tokens", done=samples.tokens * done / steps) as advance:
         watch.advance = advance
-        trainer.train(resume_from_checkpoint=checkpoint)
+        with _explained(settings, folder):
+            trainer.train(resume_from_checkpoint=checkpoint)
+    best = trainer.state.best_global_step or steps
+    if best != steps:
+        model.load_state_dict(load_file(Path(str(trainer.state.best_model_checkpoint)) / SAFE_WEIGHTS_NAME))
     history: list[dict[str, Any]] = trainer.state.log_history
     return Training(
         tables={name: table().detach() for name, table in model.tables.items()},
+        layers=learnt_weights(model.model),
         curve=[row["measured"] for row in history if "measured" in row],
         losses=[{"step": row["step"], "loss": row["loss"]} for row in history if "loss" in row],
+        best_step=best,
         tokens_per_second=watch.tokens_per_second,
+        utilisation=watch.utilisation,
     )
 
 
-def _measured(model: TrainableTables, measure: Measure) -> dict[str, Any]:
-    model.eval()
-    found = measure(model)
-    model.train()
-    note("held-out bits per byte: " + ", ".join(f"{language} {value:.4f}" for language, value in found.items()))
-    return {"bits_per_byte": dict(found)}
+def _watch(model: TrainableTables, samples: Samples, *, settings: Pretrain, measure: Measure, log: Path) -> Watch:
+    steps = len(samples) // settings.batch_size
+
+    def measured() -> Measured:
+        model.eval()
+        with torch.autocast(device().type, torch.bfloat16, enabled=_mixes(model, settings)):
+            found = measure(model)
+        model.train()
+        return found
+
+    return Watch(
+        tokens_per_step=samples.tokens / steps,
+        every=math.ceil(steps / settings.evaluations),
+        measure=measured,
+        operations_per_second=peak_operations_per_second(device(), getattr(torch, settings.dtype)),
+        operations_per_token=operations_per_token(model, block=settings.block),
+        log=log,
+    )
 
 
-def last_checkpoint(folder: Path) -> tuple[str | None, int]:
-    """The last whole checkpoint in a folder and its step; none and 0 when there is none.
-
-    The Trainer writes its state last: a checkpoint without it was being written when the process ended.
-    """
-    whole = [path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]
-    steps = {int(path.name.removeprefix("checkpoint-")): str(path) for path in whole}
-    return (steps[max(steps)], max(steps)) if steps else (None, 0)
-
-
-class Watch(TrainerCallback):
-    """Measures on the way, tells the progress, and stops a training whose loss is no number.
-
-    With `every` 0 nothing is measured. Measurements live in the Trainer's history: they come back with its checkpoints.
-    """
-
-    def __init__(self, *, tokens_per_step: float, every: int = 0, measure: Callable[[], dict[str, Any]] = dict) -> None:
-        self.tokens_per_step, self.every, self.measure = tokens_per_step, every, measure
-        self.advance: Advance = lambda amount: None
-        self.seconds, self.steps, self.started = 0.0, 0, 0.0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
-        if self.every and state.global_step == 0:
-            self._record(state)
-
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        self.started = time.monotonic()
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        self.seconds += time.monotonic() - self.started
-        self.steps += 1
-        self.advance(self.tokens_per_step)
-        if self.every and (state.global_step % self.every == 0 or state.global_step == state.max_steps):
-            self._record(state)
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
-        logs = more["logs"]
-        if not math.isfinite(logs.get("loss", 0.0)):
-            raise LepError(f"the loss is {logs['loss']} at step {state.global_step}; lower the learning rate")
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Rate of the steps of this process, measurements left out."""
-        return self.steps * self.tokens_per_step / self.seconds if self.seconds else 0.0
-
-    def _record(self, state: TrainerState) -> None:
-        tokens = round(state.global_step * self.tokens_per_step)
-        measured = {"step": state.global_step, "tokens": tokens, **self.measure()}
-        history: list[Any] = state.log_history
-        history.append({"step": state.global_step, "measured": measured})
+@contextmanager
+def _explained(settings: Pretrain, folder: Path) -> Iterator[None]:
+    """What libraries say when memory or the disk is full, in words that help."""
+    try:
+        yield
+    except (RuntimeError, OSError, SafetensorError) as error:
+        words = str(error).lower()
+        if "out of memory" in words or "allocate memory" in words:
+            raise LepError(
+                f"out of memory: lower micro_batch_size ({settings.micro_batch_size}) or block ({settings.block}), or "
+                f"set gradient_checkpointing; checkpoints stay in {folder}"
+            ) from error
+        if "no space left" in words or "failed writing" in words or "quota" in words:
+            raise ArtifactError(f"{folder}: the disk is full; make room, and run the same command again") from error
+        raise
 
 
 def _optimizer(model: TrainableTables, settings: Pretrain) -> torch.optim.AdamW:
-    """AdamW over the rows that learn; frozen rows are not in it."""
-    lr_old = settings.lr if settings.lr_old_rows is None else settings.lr_old_rows
-    if not lr_old:
-        model.freeze_old_rows()
-    groups = []
-    for part, lr in (("old", lr_old), ("new", settings.lr)):
-        rows = [getattr(table, part) for table in model.tables.values()]
-        groups.append({"params": [row for row in rows if row.requires_grad], "lr": lr})
+    """AdamW over what learns; frozen rows and layers are not in it. Norms and biases do not decay."""
+    layers = list(learning_layers(model.model).values())
+    lr_old, lr_layers = settings.lr_old_rows or settings.lr, settings.lr_layers or settings.lr
+    groups: list[dict[str, Any]] = [
+        {"params": [table.new for table in model.tables.values()], "lr": settings.lr},
+        {"params": [table.old for table in model.tables.values()], "lr": lr_old},
+        {"params": [weight for weight in layers if weight.ndim > 1], "lr": lr_layers},
+        {"params": [weight for weight in layers if weight.ndim == 1], "lr": lr_layers, "weight_decay": 0.0},
+    ]
+    for group in groups:
+        group["params"] = [weight for weight in group["params"] if weight.requires_grad]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         betas=settings.betas,
         eps=settings.epsilon,
         weight_decay=settings.weight_decay,
-        fused=True,  # one pass over the rows and their moments
+        fused=True,  # one pass over what learns and its moments
     )
 
 
-def _arguments(settings: Pretrain, *, steps: int, folder: Path, every: int) -> TrainingArguments:
+def _schedule(optimizer: torch.optim.Optimizer, settings: Pretrain, *, steps: int) -> LambdaLR:
+    if settings.schedule == "cosine":
+        return get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, steps)
+    down = round(settings.decay_share * steps)
+    return get_wsd_schedule(optimizer, settings.warmup_steps, down, num_training_steps=steps, decay_type="linear")
+
+
+def _mixes(model: TrainableTables, settings: Pretrain) -> bool:
+    """Whether float32 layers, which learn, compute in half precision."""
+    return settings.dtype == "bfloat16" and bool(learning_layers(model.model))
+
+
+def _trackers(settings: Pretrain, out: Path) -> list[TrainerCallback]:
+    if not settings.tensorboard:
+        return []
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError("pretrain.tensorboard: the library is not there; install tensorboard") from error
+    return [TensorBoardCallback(SummaryWriter(str(out / "tensorboard")))]
+
+
+def _arguments(
+    model: TrainableTables, settings: Pretrain, *, steps: int, folder: Path, every: int
+) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -176,6 +201,7 @@ def _arguments(settings: Pretrain, *, steps: int, folder: Path, every: int) -> T
         gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
+        bf16=_mixes(model, settings),
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_steps=every,

@@ -8,6 +8,7 @@ Axes: `vocab` ids; `dim` the model's width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,8 +26,8 @@ from lep.errors import CheckpointError
 class SplitTable(nn.Module):
     """One table as two parameters, `old` and `new` rows, float32, beside `rows`: both as the layers compute with them.
 
-    A place is a row's number in `rows`, where old rows stand before new ones. Parameters of the layers' own dtype are
-    views of `rows`; others are copied there before use.
+    A place is a row's number in `rows`, where old rows stand before new ones. Frozen old rows, and parameters of the
+    layers' own dtype, are views of `rows`; others are copied there before use.
     """
 
     old: nn.Parameter
@@ -34,7 +35,7 @@ class SplitTable(nn.Module):
     rows: Float[Tensor, "vocab dim"]
     order: Int[Tensor, " vocab"]
 
-    def __init__(self, table: Float[Tensor, "vocab dim"], *, new_rows: Int[Tensor, " new"]) -> None:
+    def __init__(self, table: Float[Tensor, "vocab dim"], *, new_rows: Int[Tensor, " new"], frozen: bool) -> None:
         super().__init__()
         is_new = torch.zeros(len(table), dtype=torch.bool)
         is_new[new_rows] = True
@@ -43,11 +44,8 @@ class SplitTable(nn.Module):
         self.register_buffer("rows", table[ids], persistent=False)
         self.register_buffer("order", ids.argsort(), persistent=False)
         old, new = self.rows.split([len(table) - len(new_rows), len(new_rows)])
-        self.old, self.new = (nn.Parameter(part.float(), requires_grad=len(part) > 0) for part in (old, new))
-
-    def freeze_old_rows(self) -> None:
-        """Keep the old rows in the layers' dtype alone, as they came; before any of them has moved."""
-        self.old = nn.Parameter(self.rows[: len(self.old)], requires_grad=False)
+        self.old = nn.Parameter(old if frozen else old.float(), requires_grad=len(old) > 0 and not frozen)
+        self.new = nn.Parameter(new.float(), requires_grad=len(new) > 0)
 
     @property
     def parts(self) -> list[nn.Parameter]:
@@ -130,19 +128,26 @@ class SplitHead(nn.Module):
 
 
 class TrainableTables(nn.Module):
-    """A frozen model whose tables learn. Its state is the rows that learn, so that checkpoints hold nothing else."""
+    """A frozen model whose tables learn. Its state is what learns, so that checkpoints hold nothing else.
+
+    Args:
+        model: changed in place.
+        new_rows: ids of the rows that are a parameter of their own.
+        old_rows_learn: otherwise they cost no gradient, no optimizer state and no float32 copy.
+    """
 
     loss_type = "ForCausalLM"
     """Tells the Trainer that the first token of a sample is not predicted, and not to be counted."""
 
-    def __init__(self, model: PreTrainedModel, *, new_rows: Int[Tensor, " new"]) -> None:
+    def __init__(self, model: PreTrainedModel, *, new_rows: Int[Tensor, " new"], old_rows_learn: bool = True) -> None:
         super().__init__()
         model.requires_grad_(False)
         embedding, head = _embeddings(model)
         tied = head.weight is embedding.weight
-        self.without_logits = _is_of_linear_logits(model, head)
-        self.embed = SplitTable(embedding.weight.detach(), new_rows=new_rows)
-        self.head = self.embed if tied else SplitTable(head.weight.detach(), new_rows=new_rows)
+        self.without_logits = is_of_linear_logits(model, head)
+        split = partial(SplitTable, new_rows=new_rows, frozen=not old_rows_learn)
+        self.embed = split(embedding.weight.detach())
+        self.head = self.embed if tied else split(head.weight.detach())
         scale = float(getattr(embedding, "scalar_embed_scale", 1.0))
         self.look_up = SplitEmbedding(self.embed, scale=scale)
         _require_nothing_but_tables(model, self.look_up)
@@ -155,14 +160,9 @@ class TrainableTables(nn.Module):
         """`embed`, and `head` when it is another table."""
         return {"embed": self.embed} if self.head is self.embed else {"embed": self.embed, "head": self.head}
 
-    def freeze_old_rows(self) -> None:
-        """Old rows cost no gradient, no optimizer state and no float32 copy from here on."""
-        for table in self.tables.values():
-            table.freeze_old_rows()
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None, **more: Any):  # noqa: ANN201
+    def forward(self, input_ids: Tensor, labels: Tensor | None = None, **more: Any):  # noqa: ANN201
         """What the model gives; with labels its loss, and where that needs no logits, only the loss."""
-        given = {"input_ids": input_ids, "attention_mask": attention_mask, **more}
+        given = {"input_ids": input_ids, **more}
         if labels is None or not self.without_logits:
             return self.model(labels=labels, **given)
         count = given.pop("num_items_in_batch", None)
@@ -170,34 +170,24 @@ class TrainableTables(nn.Module):
         wanted = functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
         parts = self.look_up.again if self.head is self.embed else self.head.parts
         self.look_up.again = []
+        hidden = hidden.to(self.head.rows.dtype)  # a last norm that learns gives float32
         nats = summed_cross_entropy(hidden, self.head.computed(), self.head.places(wanted), parts=parts)
         return CausalLMOutputWithPast(loss=nats / ((wanted != IGNORED).sum() if count is None else count))  # type: ignore[arg-type]
 
     def state_dict(self, *_: object, **__: object) -> dict[str, Tensor]:  # type: ignore[override]
-        """The rows that learn."""
-        return {
-            f"{name}.{part}": rows.detach()
-            for name, table in self.tables.items()
-            for part, rows in table.named_parameters()
-            if rows.requires_grad
-        }
+        """What learns: rows of tables, and weights or adapters of layers."""
+        return {name: weight.detach() for name, weight in self.named_parameters() if weight.requires_grad}
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], *_: object, **__: object) -> Any:  # type: ignore[override]
-        """Take back the rows that `state_dict` gave; all of them must be there."""
-        loaded = [
-            table.load_state_dict(
-                {
-                    part: state_dict[f"{name}.{part}"] if rows.requires_grad else rows
-                    for part, rows in table.named_parameters()
-                }
-            )
-            for name, table in self.tables.items()
-        ]
-        return loaded[-1]
+        """Take back what `state_dict` gave; all of it must be there."""
+        learnt = {name: state_dict[name] for name in self.state_dict()}
+        loaded = super().load_state_dict(learnt, strict=False)
+        loaded.missing_keys.clear()  # what is frozen, and further names of the same parameters
+        return loaded
 
 
 @torch.no_grad()
-def _is_of_linear_logits(model: PreTrainedModel, head: nn.Module) -> bool:
+def is_of_linear_logits(model: PreTrainedModel, head: nn.Module) -> bool:
     """Whether the model's loss is the cross-entropy of `head(decoder(ids))` and nothing else, as seen in one pass.
 
     Not so with scaled or capped logits, or a loss with further terms: such models compute their own loss.

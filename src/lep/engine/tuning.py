@@ -16,7 +16,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from lep.config import Tune
 from lep.engine.models import device
-from lep.engine.pretraining import Watch, last_checkpoint
+from lep.engine.watch import Watch, last_checkpoint
 from lep.errors import DataError
 from lep.progress import progress
 

@@ -39,9 +39,12 @@ SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token"
 """How transformers calls special tokens."""
 
 COMPOSED_ROWS = "composed_rows.json"
-"""In an initialized model's folder: ids of the rows that are means of pieces, for `pretrain lr_old_rows=`."""
+"""In an initialized model's folder: ids of the rows that are means of pieces, for `pretrain`."""
 
-LEP_FILES = ("manifest.json", ".work", COMPOSED_ROWS)
+TRAINING_LOG = "training.jsonl"
+"""In the folder of a model that `pretrain` made: a line of JSON for each step and for each measurement."""
+
+LEP_FILES = ("manifest.json", ".work", COMPOSED_ROWS, TRAINING_LOG)
 """Files of a model folder that belong to the artifact, not to the model."""
 
 

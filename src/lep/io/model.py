@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -108,6 +108,25 @@ def check_rows(model: ModelFolder, *, tokens: int) -> None:
             raise CheckpointError(
                 f"{model.path}: {room} has {rows} rows for {tokens} tokens; is that its own tokenizer?"
             )
+
+
+def stored_names(model: ModelFolder, names: Iterable[str]) -> dict[str, str]:
+    """The stored tensors of these weights of the loaded model: of the same name, or, as of a bare decoder, without its
+    first part.
+
+    Raises:
+        CheckpointError: names a weight that is not stored so: transformers made it of several.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        stored = next((it for it in (name, name.partition(".")[2]) if it in model.checkpoint.entries), None)
+        if stored is None:
+            raise CheckpointError(
+                f"{model.path}: {name!r} would learn, and no tensor of that name is stored that could take it; let "
+                "less learn"
+            )
+        found[name] = stored
+    return found
 
 
 def _refuse_gguf(path: Path) -> None:
