@@ -52,6 +52,26 @@ def summed_cross_entropy(
     )
 
 
+@torch.no_grad()
+def cross_entropy_and_mass(
+    logits: Float[Tensor, "tokens vocab"], labels: Int[Tensor, " tokens"], *, group: Int[Tensor, " group"]
+) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"]]:
+    """For each token −log softmax(logits)[label], in nats, and Σ softmax(logits)[group]; both in float32.
+
+    Args:
+        logits: no more of them than may be held; on a processor only a small part is held again in float32.
+        labels: places in the vocabulary.
+        group: other places, each once; none makes a sum of 0.
+    """
+    at_once = _at_once(logits)
+    nats, mass = logits.new_empty(2, len(logits), dtype=torch.float32)
+    for at in range(0, len(logits), at_once):
+        some = slice(at, at + at_once)
+        probabilities, lost = _softmax(logits[some].float(), labels[some, None])
+        nats[some], mass[some] = lost[:, 0], probabilities.index_select(1, group).sum(dim=1)
+    return nats, mass
+
+
 class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, rows: Tensor, labels: Tensor, differentiate: bool, *parts: Tensor) -> Tensor:
@@ -83,15 +103,27 @@ class _SummedCrossEntropy(torch.autograd.Function):
 def _softmax_minus_onehot_(logits: Float[Tensor, "tokens vocab"], labels: Int[Tensor, " tokens"]) -> Float[Tensor, ""]:
     """Σ −log softmax(logits)[label]; the logits become their gradient."""
     nats = torch.zeros((), device=logits.device)
-    at_once = len(logits) if logits.is_cuda else max(1, CACHE_BYTES // (4 * logits.shape[1]))
+    at_once = _at_once(logits)
     for some, wanted in zip(logits.split(at_once), labels[:, None].split(at_once), strict=True):
-        scores = some.float()
-        probabilities = torch.softmax(scores, dim=-1)
-        # log Σ exp = the largest score − the logarithm of its probability, which never underflows
-        normalizer = scores.amax(dim=-1, keepdim=True) - probabilities.amax(dim=-1, keepdim=True).log()
-        nats += (normalizer - scores.gather(1, wanted)).sum()
+        probabilities, lost = _softmax(some.float(), wanted)
+        nats += lost.sum()
         some.copy_(probabilities.scatter_add_(1, wanted, probabilities.new_full(wanted.shape, -1)))
     return nats
+
+
+def _softmax(
+    scores: Float[Tensor, "tokens vocab"], labels: Int[Tensor, "tokens 1"]
+) -> tuple[Float[Tensor, "tokens vocab"], Float[Tensor, "tokens 1"]]:
+    """softmax(scores), and −log of it at the labels."""
+    probabilities = torch.softmax(scores, dim=-1)
+    # log Σ exp = the largest score − the logarithm of its probability, which never underflows
+    normalizer = scores.amax(dim=-1, keepdim=True) - probabilities.amax(dim=-1, keepdim=True).log()
+    return probabilities, normalizer - scores.gather(1, labels)
+
+
+def _at_once(logits: Float[Tensor, "tokens vocab"]) -> int:
+    """Tokens whose softmax is taken at a time."""
+    return max(1, len(logits) if logits.is_cuda else CACHE_BYTES // (4 * logits.shape[1]))
 
 
 def _add_product(

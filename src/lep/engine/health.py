@@ -1,0 +1,109 @@
+"""Whether a model uses the tokens that are new to it, and whether its training has seen them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from transformers import GenerationConfig
+
+from lep.engine.tables import TrainableTables
+
+PROMPTS, PROMPT, LENGTH = 16, 32, 32
+"""Documents that are continued, the tokens of each that are given, and the tokens that are generated after them."""
+
+RARELY = 100
+"""Occurrences in the training samples below which a row has hardly learnt."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a model fares with its new tokens."""
+
+    generated_share: float | None
+    """New tokens among those that the model writes; none where no document is as long as a prompt."""
+    text_share: float | None
+    """New tokens among those of the documents; none where there are none."""
+    never_trained: int
+    """New tokens that the training samples do not hold."""
+    rarely_trained: int
+    """New tokens that they hold, but fewer than `RARELY` times."""
+
+
+def health(
+    model: nn.Module,
+    documents: Sequence[Sequence[int]],
+    *,
+    new_ids: Int[Tensor, " new"],
+    prefix: int,
+    counts: Int[np.ndarray, " vocab"],
+) -> Health:
+    """Continue documents greedily, and count new tokens: in what is written, in the documents, and in the training.
+
+    Args:
+        model: a causal language model of transformers, as it is or as `TrainableTables`.
+        documents: held-out text as token ids.
+        new_ids: the new tokens, each once.
+        prefix: the token before each document.
+        counts: how often each token stands in the training samples.
+    """
+    occurrences = counts[new_ids.cpu().numpy()]
+    text = torch.tensor([id_ for document in documents for id_ in document], dtype=torch.int64)
+    return Health(
+        generated_share=_share(continuations(model, documents, prefix=prefix), new_ids),
+        text_share=_share(text, new_ids),
+        never_trained=int((occurrences == 0).sum()),
+        rarely_trained=int(((occurrences > 0) & (occurrences < RARELY)).sum()),
+    )
+
+
+@torch.inference_mode()
+def continuations(
+    model: nn.Module, documents: Sequence[Sequence[int]], *, prefix: int
+) -> Int[Tensor, "prompts length"]:
+    """The first `PROMPTS` documents that are long enough, continued by the likeliest token, `LENGTH` times.
+
+    No end-of-sequence token stops them. The model is asked in evaluation mode, and left in the mode it was in.
+    """
+    inner: Any = model.model if isinstance(model, TrainableTables) else model
+    chosen = [[prefix, *document[:PROMPT]] for document in documents if len(document) >= PROMPT][:PROMPTS]
+    if not chosen:
+        return torch.empty(0, LENGTH, dtype=torch.int64)
+    ids = torch.tensor(chosen, device=inner.device)
+    with _evaluating(inner), _plainly_generating(inner):
+        found = inner.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=LENGTH
+        )
+    return found[:, ids.shape[1] :].cpu()
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; each module's own mode outside."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _plainly_generating(model: Any) -> Iterator[None]:
+    """Without what a model's folder says about generation: samplers, penalties, ends."""
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def _share(ids: Int[Tensor, "*any"], new_ids: Int[Tensor, " new"]) -> float | None:
+    return torch.isin(ids, new_ids.cpu()).double().mean().item() if ids.numel() else None

@@ -1,0 +1,153 @@
+"""What a model writes is counted, and the model is left as it was."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+
+from lep.engine import health as module
+from lep.engine.health import LENGTH, PROMPT, PROMPTS, RARELY, Health, continuations, health
+from lep.engine.tables import TrainableTables
+
+VOCAB, PREFIX, END = 50, 0, 7
+NEW = torch.tensor([3, 20, 48, 49])
+COUNTS = np.full(VOCAB, 1000)
+CONFIG = LlamaConfig(
+    vocab_size=VOCAB,
+    hidden_size=16,
+    intermediate_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    initializer_range=0.3,
+    attention_dropout=0.5,
+    bos_token_id=PREFIX,
+    eos_token_id=END,
+)
+
+
+def make() -> PreTrainedModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(CONFIG, attn_implementation="eager").eval()
+
+
+def always(token: int) -> PreTrainedModel:
+    """A model whose likeliest next token is always the same."""
+    model = make()
+    model.model.norm.register_forward_hook(lambda _, __, hidden: torch.ones_like(hidden))
+    model.lm_head.weight.data.zero_()[token] = 1
+    return model
+
+
+def documents(count: int = PROMPTS + 4) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(1, VOCAB, (PROMPT - 1 + i % 4,), generator=generator).tolist() for i in range(count)]
+
+
+@torch.inference_mode()
+def naive(model: PreTrainedModel, prompt: list[int]) -> list[int]:
+    """Without a cache, one document at a time."""
+    ids = [PREFIX, *prompt]
+    for _ in range(LENGTH):
+        ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    return ids[-LENGTH:]
+
+
+@pytest.fixture(params=["plain", "trainable"])
+def wrap(request: pytest.FixtureRequest):
+    return (lambda model: TrainableTables(model, new_rows=NEW)) if request.param == "trainable" else lambda model: model
+
+
+def test_what_is_written_is_greedy(wrap) -> None:
+    expected = [naive(make(), document[:PROMPT]) for document in documents() if len(document) >= PROMPT][:PROMPTS]
+    found = continuations(wrap(make()), documents(), prefix=PREFIX)
+    assert found.tolist() == expected and len({tuple(row) for row in expected}) > 1
+
+
+@pytest.mark.parametrize(("token", "share"), [(20, 1.0), (21, 0.0), (END, 0.0)])
+def test_a_model_that_always_says_one_token(wrap, token: int, share: float) -> None:
+    model = wrap(always(token))
+    assert (continuations(model, documents(), prefix=PREFIX) == token).all()
+    found = health(model, documents(), new_ids=NEW, prefix=PREFIX, counts=COUNTS)
+    ids = [id_ for document in documents() for id_ in document]
+    in_text = sum(id_ in NEW.tolist() for id_ in ids) / len(ids)
+    assert found == Health(share, found.text_share, never_trained=0, rarely_trained=0)
+    assert found.text_share == pytest.approx(in_text) and 0 < in_text < 1
+
+
+def test_as_many_documents_as_are_long_enough_are_continued() -> None:
+    model = always(20)
+    for count, expected in ((1, 0), (2, 1), (4, 3), (100, PROMPTS)):
+        assert continuations(model, documents(count), prefix=PREFIX).shape == (expected, LENGTH)
+    found = health(model, documents(1), new_ids=NEW, prefix=PREFIX, counts=COUNTS)
+    assert found.generated_share is None and found.text_share is not None
+    assert health(model, [], new_ids=NEW, prefix=PREFIX, counts=COUNTS).text_share is None
+
+
+def test_rows_that_training_saw_never_or_rarely_are_counted() -> None:
+    counts = COUNTS.copy()
+    counts[[1, 2]] = 0  # old rows are not counted
+    counts[[3, 20, 48, 49]] = 0, 1, RARELY - 1, RARELY
+    found = health(always(20), documents(), new_ids=NEW, prefix=PREFIX, counts=counts)
+    assert (found.never_trained, found.rarely_trained) == (1, 2)
+
+
+def modes(model: nn.Module) -> list[bool]:
+    return [part.training for part in model.modules()]
+
+
+def test_the_model_is_left_as_it_was(wrap) -> None:
+    model = wrap(make())
+    expected = continuations(model, documents(), prefix=PREFIX)
+    model.train()
+    next(model.children()).eval()
+    before, state = modes(model), torch.get_rng_state()
+    weights = [weight.clone() for weight in model.parameters()]
+    assert torch.equal(continuations(model, documents(), prefix=PREFIX), expected)  # without dropout
+    assert modes(model) == before and True in before
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) and not b.is_inference() for a, b in zip(weights, model.parameters(), strict=True))
+
+
+def test_a_failure_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make().train()
+    own = model.generation_config
+
+    def fail(**_: Tensor) -> None:
+        assert not model.training
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(model, "generate", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        continuations(model, documents(), prefix=PREFIX)
+    assert all(modes(model)) and model.generation_config is own
+
+
+def test_what_a_folder_says_about_generation_is_not_followed(caplog: pytest.LogCaptureFixture) -> None:
+    model = make()
+    expected = continuations(model, documents(), prefix=PREFIX)
+    config = model.generation_config
+    config.do_sample, config.temperature, config.top_k, config.repetition_penalty = True, 2.0, 3, 5.0
+    config.eos_token_id, config.max_length = list(range(VOCAB)), 8
+    logging.getLogger("transformers").addHandler(caplog.handler)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = continuations(model, documents(), prefix=PREFIX)
+    logging.getLogger("transformers").removeHandler(caplog.handler)
+    assert torch.equal(found, expected) and model.generation_config is config
+    assert not caplog.records
+
+
+def test_the_prompts_are_of_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make()
+    monkeypatch.setattr(module, "PROMPTS", 2)
+    seen: list[tuple[int, ...]] = []
+    model.register_forward_pre_hook(lambda _, __, given: seen.append(given["input_ids"].shape), with_kwargs=True)
+    continuations(model, documents(), prefix=PREFIX)
+    assert seen == [(2, PROMPT + 1), *[(2, 1)] * (LENGTH - 1)]  # with a cache
