@@ -1,46 +1,113 @@
-"""Documents → training samples: fixed-length blocks of tokens that begin at a document."""
+"""Documents → training samples: blocks of tokens that begin at a document or a paragraph, on disk.
+
+A document is `prefix ids… end`. It is kept whole while a block has room for it; a longer one is cut after a line.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
-from transformers import PreTrainedTokenizerBase
+import xxhash
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lep.errors import DataError
+from lep.engine.models import document_end, document_prefix
+from lep.engine.samples import IGNORED as IGNORED
+from lep.engine.samples import Block, Layout, Samples, finish_samples, open_samples, write_blocks
+from lep.errors import DataError, TokenizerError, UsageError
 from lep.io.corpus import corpus_file
+from lep.progress import progress
 
 OPEN_BLOCKS = 32
 """Blocks that are filled at the same time: the more, the less padding."""
 
-IGNORED = -100
-"""Label of a position that carries no loss."""
+BATCH_BYTES = (1 << 18) * (os.cpu_count() or 1)
+"""Text that is encoded at a time, all cores together: enough for each, and little beside a model."""
+
+_READ_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
-class Samples(Dataset[dict[str, Tensor]]):
-    """Blocks of ids (`samples × block`) and how many of each are text, not padding."""
+class Cutter:
+    """How documents become parts that fit into a block.
 
-    ids: Tensor
-    lengths: Tensor
+    Attributes:
+        block: the most ids in a part.
+        prefix: stands before every part.
+        end: stands after a document's last part; none where the tokenizer has none.
+        ends_line: of each id, whether a line ends in it.
+    """
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    block: int
+    prefix: int
+    end: int | None
+    ends_line: NDArray[np.bool_]
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        ids, present = self.ids[index].long(), torch.arange(self.ids.shape[1]) < self.lengths[index]
-        return {"input_ids": ids, "attention_mask": present.long(), "labels": ids.masked_fill(~present, IGNORED)}
+    def parts(self, ids: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int32], bool]]:
+        """The parts of a document, and whether each is the last.
 
-    @property
-    def tokens(self) -> int:
-        """Tokens of text in all samples."""
-        return int(self.lengths.sum())
+        Cut after the last line that fits, unless less than half a block were filled: then where the block is full.
+        A document without ids has no parts.
+        """
+        if not len(ids):
+            return
+        prefix = np.array([self.prefix], dtype=np.int32)
+        end = np.array([] if self.end is None else [self.end], dtype=np.int32)
+        at = 0
+        while len(ids) - at > self.block - 1 - len(end):
+            cut = at + min(self.block - 1, len(ids) - at - 1)  # one token is left for the last part
+            lines = np.flatnonzero(self.ends_line[ids[at:cut]])
+            if len(lines) and 2 * (lines[-1] + 2) >= self.block:
+                cut = at + int(lines[-1]) + 1
+            yield np.concatenate([prefix, ids[at:cut]]), False
+            at = cut
+        yield np.concatenate([prefix, ids[at:], end]), True
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A .jsonl file and where its lines begin: 8 bytes a line are all that is held of it."""
+
+    file: Path
+    offsets: NDArray[np.int64]
+
+    def batches(self, *, seed: int) -> Iterator[list[str]]:
+        """The documents, endlessly, each pass in another order; no batch goes beyond a pass."""
+        generator, order = np.random.default_rng(seed), self.offsets.copy()
+        with self.file.open("rb") as stream:
+            while True:
+                generator.shuffle(order)
+                batch: list[str] = []
+                size = 0
+                for offset in order:
+                    stream.seek(int(offset))
+                    line = stream.readline()
+                    batch.append(self._text(line, offset=int(offset)))
+                    size += len(line)
+                    if size >= BATCH_BYTES:
+                        yield batch
+                        batch, size = [], 0
+                if batch:
+                    yield batch
+
+    def _text(self, line: bytes, *, offset: int) -> str:
+        try:
+            text = json.loads(line)["text"]
+            text.encode()  # refuses half a character, which JSON can escape
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise DataError(
+                f"{self.file}: what begins at byte {offset} is no object with a text; make the corpus again"
+            ) from None
+        return text
 
 
 def pack_corpus(
@@ -50,68 +117,154 @@ def pack_corpus(
     mixture: Mapping[str, float],
     samples: int,
     block: int,
-    prefix: int,
     seed: int,
+    folder: Path,
+    inside_documents: bool = True,
 ) -> Samples:
     """Fill `samples` blocks from a corpus, languages mixed by weight, documents in an order given by `seed`.
 
-    Every document follows `prefix`. A block takes whole documents while they fit and is padded; a document longer than
-    a block is cut into parts. A language's documents are read again, in another order, when they are used up.
+    A block takes documents of one language, whole while they fit, and is padded. When a language's
+    documents are used up, its open blocks end, and they are read again in another order. More samples begin with the
+    same ones. Nothing but a few blocks and 8 bytes
+    a document is held in memory.
+
+    Args:
+        corpus: made by `collect`.
+        tokenizer: a fast one.
+        mixture: share of tokens by language, in any unit.
+        samples: how many.
+        block: tokens in each.
+        seed: of the order.
+        folder: gets the samples; those that are there, made from the same, are opened. One process at a time.
+        inside_documents: whether attention is to be kept inside documents; see `Samples`.
 
     Raises:
-        DataError: the corpus lacks a language of the mixture, or has no documents of it.
+        DataError: the corpus lacks a language of the mixture, has no documents of it, or fewer tokens than a block; or
+            the disk is full.
+        UsageError: `block` has no room for a token between prefix and end.
+        TokenizerError: the tokenizer is no fast one.
     """
-    total = sum(mixture.values())
-    streams = {
-        language: _blocks(corpus_file(corpus, language, "train"), tokenizer, block=block, prefix=prefix, seed=seed)
-        for language in mixture
+    files = {language: corpus_file(corpus, language, "train") for language in mixture}
+    encoder, cutter = _encoder(tokenizer), _cutter(tokenizer, block=block)
+    layout = Layout(samples=samples, block=block, vocabulary=len(cutter.ends_line))
+    made_from: dict[str, Any] = {
+        "files": {name: [file.name, file.stat().st_size, file.stat().st_mtime_ns] for name, file in files.items()},
+        "tokenizer": xxhash.xxh3_128_hexdigest(encoder.to_str().encode()),
+        "around_documents": [cutter.prefix, cutter.end],
+        "mixture": dict(mixture),
+        "seed": seed,
     }
-    ids = torch.zeros(samples, block, dtype=torch.int32)
-    lengths = torch.zeros(samples, dtype=torch.int32)
+    found = open_samples(folder, made_from=made_from, layout=layout, inside_documents=inside_documents)
+    if found:
+        return found
+    texts = {language: find_lines(file) for language, file in files.items()}
+    streams = {language: _blocks(lines, encoder, cutter=cutter, seed=seed) for language, lines in texts.items()}
+    ended: Counter[str] = Counter()
+    tokens = write_blocks(folder, _mixed(streams, mixture, layout=layout, ended=ended), layout=layout)
+    passes = {language: ended[language] / len(lines.offsets) for language, lines in texts.items()}
+    packed = Samples(folder, layout, inside_documents, tokens, passes)
+    finish_samples(packed, made_from=made_from)
+    return packed
+
+
+def find_lines(file: Path) -> Lines:
+    """Where the lines of a file begin; `DataError` when it is empty."""
+    found: list[NDArray[np.int64]] = []
+    size = file.stat().st_size
+    with file.open("rb") as stream, progress(f"finding the lines of {file.name}", total=size, unit="bytes") as advance:
+        at = 0
+        while chunk := stream.read(_READ_BYTES):
+            found.append(np.flatnonzero(np.frombuffer(chunk, dtype=np.uint8) == ord("\n")) + at)
+            at += len(chunk)
+            advance(len(chunk))
+    if not size:
+        raise DataError(f"{file}: holds no documents to train on")
+    offsets = np.concatenate([np.array([-1]), *found]) + 1
+    return Lines(file, offsets[:-1] if offsets[-1] == size else offsets)
+
+
+def _encoder(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """A tokenizer of its own that neither cuts nor pads."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise TokenizerError("this tokenizer runs in Python alone; give the model folder a tokenizer.json")
+    encoder = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    encoder.no_truncation()
+    encoder.no_padding()
+    return encoder
+
+
+def _cutter(tokenizer: PreTrainedTokenizerBase, *, block: int) -> Cutter:
+    prefix, end = document_prefix(tokenizer), document_end(tokenizer)
+    if block < 3:
+        raise UsageError(f"block={block}: a prefix, a token and an end need at least 3")
+    ids = tokenizer.get_vocab()
+    ends_line = np.zeros(1 + max(ids.values()), dtype=np.bool_)
+    for token, id_ in ids.items():
+        ends_line[id_] = "\n" in tokenizer.convert_tokens_to_string([token])
+    return Cutter(block=block, prefix=prefix, end=end, ends_line=ends_line)
+
+
+def _mixed(
+    streams: Mapping[str, Iterator[Block]], mixture: Mapping[str, float], *, layout: Layout, ended: Counter[str]
+) -> Iterator[Block]:
+    """Each block from the language that lacks most tokens; `ended` counts the documents that end in them."""
+    weight, total = sum(mixture.values()), 0
     taken = dict.fromkeys(mixture, 0)
-    for i in range(samples):
-        language = max(mixture, key=lambda name: mixture[name] / total * (i + 1) - taken[name])
-        taken[language] += 1
-        tokens = next(streams[language])
-        ids[i, : len(tokens)] = torch.tensor(tokens, dtype=torch.int32)
-        lengths[i] = len(tokens)
-    return Samples(ids=ids, lengths=lengths)
+    for _ in range(layout.samples):
+        reached = total + layout.block
+        language = max(mixture, key=lambda name: mixture[name] / weight * reached - taken[name])
+        block = next(streams[language])
+        taken[language] += block.length
+        total += block.length
+        ended[language] += block.ends
+        yield block
 
 
-def _blocks(
-    file: Path, tokenizer: PreTrainedTokenizerBase, *, block: int, prefix: int, seed: int
-) -> Iterator[list[int]]:
-    """Blocks of whole documents, each document in the open block that it fills best."""
-    open_blocks: list[list[int]] = []
-    for part in _parts(file, tokenizer, block=block, prefix=prefix, seed=seed):
-        fitting = [filled for filled in open_blocks if len(filled) + len(part) <= block]
-        if fitting:
-            max(fitting, key=len).extend(part)
-            continue
-        if len(open_blocks) == OPEN_BLOCKS:
-            fullest = max(range(OPEN_BLOCKS), key=lambda i: len(open_blocks[i]))
-            yield open_blocks.pop(fullest)
-        open_blocks.append(part)
+def _blocks(lines: Lines, encoder: Tokenizer, *, cutter: Cutter, seed: int) -> Iterator[Block]:
+    """Blocks of documents, each document in the open block that it fills best; a pass over them ends with its blocks.
+
+    So each pass holds every token once.
+    """
+    filling: list[Block] = []
+    for ids, ends_pass in _documents(lines, encoder, least=cutter.block, seed=seed):
+        for part, last in cutter.parts(ids):
+            room = cutter.block - len(part)
+            fitting = [i for i, block in enumerate(filling) if block.length <= room]
+            best = max(fitting, key=lambda i: filling[i].length, default=None)
+            block = (Block() if best is None else filling.pop(best)).with_part(part, last=last)
+            if block.length == cutter.block:
+                yield block
+                continue
+            if len(filling) == OPEN_BLOCKS:
+                yield filling.pop(max(range(OPEN_BLOCKS), key=lambda i: filling[i].length))
+            filling.append(block)
+        if ends_pass:
+            yield from filling
+            filling.clear()
 
 
-def _parts(
-    file: Path, tokenizer: PreTrainedTokenizerBase, *, block: int, prefix: int, seed: int
-) -> Iterator[list[int]]:
-    """Documents as ids, each after `prefix`; one longer than a block in several parts."""
-    for text in _shuffled(file, seed=seed):
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        for at in range(0, len(ids), block - 1):
-            yield [prefix, *ids[at : at + block - 1]]
+def _documents(lines: Lines, encoder: Tokenizer, *, least: int, seed: int) -> Iterator[tuple[NDArray[np.int32], bool]]:
+    """Ids of each document, endlessly, and whether a pass ends; `DataError` when one has less than `least` tokens."""
+    tokens = 0
+    for number, ids in enumerate(_encoded(lines, encoder, seed=seed), start=1):
+        tokens += len(ids)
+        if number == len(lines.offsets) and tokens < least:
+            raise DataError(
+                f"{lines.file}: all its documents have {tokens:,} tokens, and a block is larger: {least:,}; collect "
+                "more text, or give a smaller block"
+            )
+        yield np.array(ids, dtype=np.int32), number % len(lines.offsets) == 0
 
 
-def _shuffled(file: Path, *, seed: int) -> Iterator[str]:
-    """The documents of a .jsonl file, endlessly, each pass in another order; only line offsets are held."""
-    with file.open("rb") as stream:
-        offsets = np.cumsum([0, *(len(line) for line in stream)])[:-1]
-        if not len(offsets):
-            raise DataError(f"{file}: holds no documents to train on")
-        generator = np.random.default_rng(seed)
-        while True:
-            for offset in generator.permutation(offsets):
-                stream.seek(int(offset))
-                yield json.loads(stream.readline())["text"]
+def _encoded(lines: Lines, encoder: Tokenizer, *, seed: int) -> Iterator[list[int]]:
+    """Ids of each document, endlessly; the next batch is encoded, on all cores, while this one is used."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = (
+            pool.submit(encoder.encode_batch_fast, batch, add_special_tokens=False)
+            for batch in lines.batches(seed=seed)
+        )
+        ready = next(coming)
+        for following in coming:
+            for encoding in ready.result():
+                yield encoding.ids
+            ready = following
