@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import re
 from pathlib import Path
 
 import pyarrow
@@ -14,6 +15,8 @@ import pytest
 from lep.errors import DataError
 from lep.io.documents import (
     Rejected,
+    document_files,
+    read_dataset,
     read_documents,
     read_rows,
 )
@@ -86,6 +89,65 @@ def test_missing_files_and_unknown_formats_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").touch()
     with pytest.raises(DataError, match=r"a.csv: expected .jsonl"):
         list(read_documents(tmp_path / "a.csv"))
+
+
+def test_a_folder_gives_its_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+    names = ["b.jsonl", "a.v2.txt.gz", "c/a.parquet", "c/README.md", ".cache/d.jsonl", "e.csv"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert document_files(tmp_path) == [tmp_path / "a.v2.txt.gz", tmp_path / "b.jsonl", tmp_path / "c" / "a.parquet"]
+    assert document_files(tmp_path / "e.csv") == [tmp_path / "e.csv"]
+    with pytest.raises(DataError, match=r".cache.nothing: no files of documents in this folder; expected .jsonl"):
+        (tmp_path / ".cache" / "nothing").mkdir()
+        document_files(tmp_path / ".cache" / "nothing")
+
+
+def dataset(folder: Path) -> Path:
+    for configuration, text in {"news": "новость", "prose": "рассказ"}.items():
+        (folder / configuration).mkdir(parents=True)
+        rows = [{"id": i, "text": f"{text} {i}\n\nвторой абзац"} for i in range(3)]
+        (folder / configuration / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    configurations = "".join(
+        f"  - config_name: {name}\n    data_files: {name}/train.jsonl\n" for name in ("news", "prose")
+    )
+    (folder / "README.md").write_text(f"---\nconfigs:\n{configurations}---\n")
+    return folder
+
+
+def test_a_data_set_gives_the_documents_of_a_configuration(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "set")
+    found = list(read_dataset(folder, name="prose", split="train", revision=None))
+    assert found == [f"рассказ {i}\n\nвторой абзац" for i in range(3)]
+    assert (
+        list(read_dataset(folder, name="news", split="train", revision=None, field="id"))
+        == [Rejected("no text in 'id'")] * 3
+    )
+
+
+def test_a_data_set_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = dataset(tmp_path / "set")
+    (tmp_path / "empty").mkdir()
+    for place, changes, message in [
+        (folder, {"name": None}, r"set: cannot be read as a data set \(.*pick one.*news.*prose"),
+        (folder, {"name": "verse"}, r"set: cannot be read .*'verse' not found.*news.*prose"),
+        (folder, {"split": "test"}, r"set: cannot be read .*Bad split: test. Available splits: \['train'\]"),
+        (folder, {"field": "body"}, r"set: no column 'body'; it has: id, text"),
+        (tmp_path / "empty", {}, r"empty: cannot be read as a data set"),
+    ]:
+        with pytest.raises(DataError, match=re.compile(message, re.DOTALL)):
+            list(read_dataset(place, **{"name": "news", "split": "train", "revision": None} | changes))  # type: ignore[arg-type]
+
+
+def test_a_data_set_out_of_reach_says_how_to_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+    import huggingface_hub
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match=r"owner/name: .*HF_HUB_OFFLINE=0.*--repo-type dataset owner/name") as error:
+        list(read_dataset("owner/name", name=None, split="train", revision=None))
+    assert "name that folder" in str(error.value)
 
 
 def test_rows_are_whole_or_the_line_is_named(tmp_path: Path) -> None:

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
+from pydantic import ValidationError
 
-from lep.config import Collect
-from lep.errors import DataError
+from lep.config import Collect, paths, with_paths
+from lep.errors import DataError, UsageError
 from lep.io.corpus import corpus_documents, corpus_languages
 from lep.stages.collect import script_share
 
@@ -23,13 +26,29 @@ def write(file: Path, documents: list[Any]) -> Path:
 
 
 def settings(file: Path, *, script: str | None = None, **changes: Any) -> Collect:
-    return Collect.model_validate(
-        {"sources": {"ru": {"files": [file], "script": script}}, "heldout_share": 0.2} | changes
-    )
+    return collect({"files": [file], "script": script}, **changes)
+
+
+def collect(source: dict[str, Any], **changes: Any) -> Collect:
+    """The sentences of the tests are alike on purpose: near duplicates stay, unless a test asks for it."""
+    return Collect.model_validate({"sources": {"ru": source}, "heldout_share": 0.2, "near_duplicates": None} | changes)
 
 
 def halves(out: Path) -> tuple[list[str], list[str]]:
     return list(corpus_documents(out, "ru", "train")), list(corpus_documents(out, "ru", "heldout"))
+
+
+def everything(out: Path) -> list[str]:
+    train, heldout = halves(out)
+    return train + heldout
+
+
+def dataset(folder: Path, **splits: list[str | None]) -> Path:
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    for split, documents in splits.items():
+        table = pyarrow.table({"id": list(range(len(documents))), "body": documents})
+        pyarrow.parquet.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
 
 
 def test_every_document_is_kept_once_or_dropped_for_a_reason(texts, run_room, tmp_path) -> None:
@@ -67,9 +86,98 @@ def test_control_characters_go_and_the_rest_stays(run_room, texts, tmp_path) -> 
     assert wanted in train + heldout
 
 
+def test_paragraphs_stay_apart_whatever_ends_their_lines(run_room, texts, tmp_path) -> None:
+    one, two = texts["ru"][:2]
+    files = [tmp_path / "a.jsonl", tmp_path / "b.parquet", tmp_path / "c.txt"]
+    write(files[0], [f"{one}\n\n{two}\r\n\r\nв", f"{one}\r{two}\u2028г", f"{one}\f{two}\u0085д", *texts["ru"][2:60]])
+    pyarrow.parquet.write_table(pyarrow.table({"text": [f"{one}\n{two}\n\nе"]}), files[1])
+    files[2].write_bytes(f"{one}\r\n{two}\r\n\r\n".encode())
+    run_room(collect({"files": files}), tmp_path / "out")
+    train, heldout = halves(tmp_path / "out")
+    kept = set(train + heldout)
+    assert {f"{one}\n\n{two}\n\nв", f"{one}\n{two}\u2028г", f"{one}\n{two}\nд", f"{one}\n{two}\n\nе"} <= kept
+    assert f"{one}\n{two}" in kept
+
+
+def test_of_near_duplicates_the_first_is_kept_and_no_twin_is_on_the_other_side(texts, run_room, tmp_path) -> None:
+    different = [" ".join(f"{word}{i}" for word in " ".join(texts["ru"][5 * i : 5 * i + 5]).split()) for i in range(60)]
+    twins = [f"{text} Источник: сайт №{i}" for i, text in enumerate(different)]
+    file = write(tmp_path / "a.jsonl", [*different, *twins, different[0], twins[1].upper()])
+    numbers = run_room(settings(file, near_duplicates=0.8), tmp_path / "out")["languages"]["ru"]
+    assert sorted(everything(tmp_path / "out")) == sorted(different)
+    assert numbers["dropped"] == {"near duplicate": 61, "duplicate": 1}
+    run_room(settings(file), tmp_path / "all")
+    assert len(everything(tmp_path / "all")) == 121
+    train = set(halves(tmp_path / "all")[0])
+    assert any((one in train) != (two in train) for one, two in zip(different, twins, strict=True))  # without it
+
+
+def test_only_text_of_the_language_is_kept(texts, run_room, tmp_path) -> None:
+    ukrainian = "Українська мова належить до східнослов'янської групи, її вивчають у школі."
+    kazakh = "Қазақстан Республикасы — Орталық Азиядағы мемлекет, астанасы — Астана қаласы."
+    file = write(tmp_path / "a.jsonl", [ukrainian, kazakh, texts["en"][0], *texts["ru"][:40]])
+    numbers = run_room(collect({"files": [file], "language": "ru"}), tmp_path / "out")["languages"]["ru"]
+    assert set(everything(tmp_path / "out")) == set(texts["ru"][:40])
+    assert numbers["dropped"]["wrong language"] == 3
+
+
+def test_an_unknown_language_is_refused_before_any_work(tmp_path) -> None:
+    from lep.stages.collect import run
+
+    with pytest.raises(
+        UsageError, match=r"sources.ru.language: 'rus' is not .*; near: .*\bru\b.*; known: .*\ben, eo\b"
+    ):
+        run(collect({"files": [tmp_path / "nowhere.jsonl"], "language": "rus"}), tmp_path)
+
+
+def test_a_folder_stands_for_its_files(texts, run_room, tmp_path) -> None:
+    shards = tmp_path / "shards"
+    (shards / "more").mkdir(parents=True)
+    write(shards / "b.jsonl", texts["ru"][:30])
+    write(shards / "more" / "a.jsonl", texts["ru"][30:60])
+    run_room(collect({"files": [shards]}), tmp_path / "out")
+    assert set(everything(tmp_path / "out")) == set(texts["ru"][:60])
+
+
+def test_a_data_set_is_read_by_its_splits(texts, run_room, tmp_path) -> None:
+    folder = dataset(tmp_path / "set", train=[*texts["ru"][:60], None], test=texts["ru"][100:120])
+    numbers = run_room(collect({"dataset": str(folder), "field": "body"}), tmp_path / "out")["languages"]["ru"]
+    assert set(everything(tmp_path / "out")) == set(texts["ru"][:60])
+    assert numbers["dropped"]["no text in 'body'"] == 1
+    run_room(collect({"dataset": folder, "field": "body", "split": "test"}, heldout_share=0.5), tmp_path / "test")
+    assert set(everything(tmp_path / "test")) == set(texts["ru"][100:120])
+
+
+def test_a_data_set_in_a_folder_is_an_input_and_one_on_the_hub_a_setting(texts, make_artifact, tmp_path) -> None:
+    folder = dataset(tmp_path / "set", train=texts["ru"][:60])
+    wanted = collect({"dataset": str(folder), "field": "body"})
+    assert paths(wanted) == {"sources.ru.dataset": folder}
+    assert with_paths(wanted, lambda path: path) == wanted
+    first = make_artifact(wanted, tmp_path / "out").fingerprint
+    dataset(folder, train=texts["ru"][:61])
+    assert make_artifact(wanted, tmp_path / "again").fingerprint != first
+    assert paths(collect({"dataset": "owner/name", "revision": "abc"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({}, "give either files or dataset"),
+        ({"files": []}, "give either files or dataset"),
+        ({"files": ["a.txt"], "dataset": "owner/name"}, "give either files or dataset"),
+        ({"files": ["a.txt"], "split": "train"}, "name, split and revision belong to dataset"),
+        ({"dataset": "texts/of/mine"}, "texts/of/mine is neither a folder that is there nor an id on the hub"),
+        ({"dataset": "."} | {"revision": "main"}, "revision belongs to a data set on the hub"),
+    ],
+)
+def test_a_source_is_one_thing(source: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        collect(source)
+
+
 def test_reading_stops_at_the_limit(texts, run_room, tmp_path) -> None:
     source = {"files": [write(tmp_path / "a.jsonl", sorted(set(texts["ru"])))], "maximum_characters": 3000}
-    numbers = run_room(Collect.model_validate({"sources": {"ru": source}, "heldout_share": 0.2}), tmp_path / "out")
+    numbers = run_room(collect(source), tmp_path / "out")
     kept = sum(numbers["languages"]["ru"][f"characters_{half}"] for half in ("train", "heldout"))
     assert 3000 <= kept < 3200
 

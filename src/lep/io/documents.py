@@ -15,6 +15,7 @@ from typing import IO, Any
 from lep.errors import DataError
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_KINDS = (".jsonl", ".txt", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def read_documents(file: Path, *, field: str = "text") -> Iterator[str | Rejecte
     """
     if not file.is_file():
         raise DataError(f"{file}: no such file")
-    kind = next((suffix for suffix in reversed(file.suffixes) if suffix not in (".gz", ".xz")), "")
+    kind = _kind(file)
     try:
         if kind == ".jsonl":
             yield from _jsonl(file, field)
@@ -48,6 +49,56 @@ def read_documents(file: Path, *, field: str = "text") -> Iterator[str | Rejecte
             raise DataError(f"{file}: expected .jsonl, .txt (also .gz, .xz) or .parquet")
     except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:  # ValueError: pyarrow's
         raise DataError(f"{file}: damaged, or not what its name says ({error}); fetch it again") from None
+
+
+def document_files(path: Path) -> list[Path]:
+    """A file itself; of a folder all files of documents, those in folders within too, in the order of their names.
+
+    Hidden files and folders are passed over.
+
+    Raises:
+        DataError: the folder has no such file.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(
+        file
+        for file in path.rglob("*")
+        if _kind(file) in _KINDS and file.is_file() and not _is_hidden(file.relative_to(path))
+    )
+    if not found:
+        raise DataError(
+            f"{path}: no files of documents in this folder; expected .jsonl, .txt (also .gz, .xz), .parquet"
+        )
+    return found
+
+
+def read_dataset(
+    dataset: str | Path, *, name: str | None, split: str, revision: str | None, field: str = "text"
+) -> Iterator[str | Rejected]:
+    """The documents of a data set, one by one, read by `datasets` as a stream; rows without text come as `Rejected`.
+
+    Args:
+        dataset: an id on the hub, or a folder that is laid out like one.
+        name: its configuration; none: the only one, or its default.
+        split: the split.
+        revision: branch, tag or commit on the hub; none: the newest.
+        field: column of the text.
+
+    Raises:
+        DataError: it cannot be reached or read, or has no such configuration, split or column.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        rows = load_dataset(str(dataset), name, split=split, revision=revision, streaming=True)
+        for row in rows:
+            if field not in row:
+                raise DataError(f"{dataset}: no column {field!r}; it has: {', '.join(row)}")
+            yield _text(row[field], field)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        raise DataError(f"{dataset}: cannot be read as a data set ({error}){_network_hint(dataset)}") from None
 
 
 def read_rows(file: Path, *, required: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -80,6 +131,27 @@ def read_conversations(file: Path, *, required: tuple[str, ...] = ()) -> list[di
             if not _are_messages(row[key]):
                 raise DataError(f"{file}:{number}: {key!r} must be a list of messages, each with `role` and `content`")
     return rows
+
+
+def _kind(file: Path) -> str:
+    """`.jsonl` of `a.v2.jsonl.gz`."""
+    return next((suffix for suffix in reversed(file.suffixes) if suffix not in (".gz", ".xz")), "")
+
+
+def _is_hidden(inside: Path) -> bool:
+    return any(part.startswith(".") for part in inside.parts)
+
+
+def _network_hint(dataset: str | Path) -> str:
+    """What to do where the network is not to be used, as `lep` has it unless it is told otherwise."""
+    from datasets import config
+
+    if isinstance(dataset, Path) or not config.HF_HUB_OFFLINE:
+        return ""
+    return (
+        "; the network is off: allow it with HF_HUB_OFFLINE=0 before the command, or fetch the data set first "
+        f"(hf download --repo-type dataset {dataset} --local-dir FOLDER) and name that folder"
+    )
 
 
 def _are_messages(value: object) -> bool:

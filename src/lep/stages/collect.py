@@ -3,89 +3,154 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lep.config import Collect, Source
+from lep.engine.languages import check_language, identify_language
+from lep.engine.near_duplicates import Sketcher
 from lep.errors import DataError
 from lep.io.corpus import document_digest, is_heldout
-from lep.io.documents import Rejected, read_documents
-from lep.progress import progress
+from lep.io.documents import Rejected, document_files, read_dataset, read_documents
+from lep.progress import note, progress
+
+_BREAK = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85]")
+"""What ends lines, paragraphs or pages elsewhere."""
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+_TOLD = 100_000
+"""Documents after which a data set, whose size is not known, tells that it goes on."""
+
+
+@dataclass(frozen=True)
+class _Document:
+    """A cleaned document that the filters let through, and what tells whether it was there before."""
+
+    text: str
+    digest: bytes
+    keys: list[int]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is remembered of the documents that were kept."""
+
+    digests: set[bytes] = field(default_factory=set)
+    keys: set[int] = field(default_factory=set)
+
+    def sift(self, document: _Document | Rejected) -> _Document | Rejected:
+        """A document that repeats another is rejected; one that does not is remembered.
+
+        Only kept documents count, so one of near duplicates is left: none has its twin in the other half.
+        """
+        if isinstance(document, Rejected):
+            return document
+        if document.digest in self.digests:
+            return Rejected("duplicate")
+        if not self.keys.isdisjoint(document.keys):
+            return Rejected("near duplicate")
+        self.digests.add(document.digest)
+        self.keys.update(document.keys)
+        return document
 
 
 def run(settings: Collect, out: Path) -> dict[str, Any]:
     """Write `LANGUAGE.train.jsonl` and `LANGUAGE.heldout.jsonl` for every source."""
+    for name, source in settings.sources.items():
+        if source.language:
+            check_language(source.language, place=f"sources.{name}.language")
     return {
-        "languages": {
-            language: _collect(source, settings, language=language, out=out)
-            for language, source in settings.sources.items()
-        }
+        "languages": {name: _collect(source, settings, name=name, out=out) for name, source in settings.sources.items()}
     }
 
 
-def _collect(source: Source, settings: Collect, *, language: str, out: Path) -> dict[str, Any]:
+def _collect(source: Source, settings: Collect, *, name: str, out: Path) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
-    seen: set[bytes] = set()
+    seen = _Seen()
     with ExitStack() as stack:
         halves = {
-            half: stack.enter_context((out / f"{language}.{half}.jsonl").open("w", encoding="utf-8"))
+            half: stack.enter_context((out / f"{name}.{half}.jsonl").open("w", encoding="utf-8"))
             for half in ("train", "heldout")
         }
-        advance = stack.enter_context(progress(f"collect {language}", total=_size(source), unit="bytes"))
-        for document, size in _documents(source):
+        raw = stack.enter_context(closing(_documents(source, label=f"collect {name}")))
+        for document in map(seen.sift, _filtered(raw, source, settings)):
             counts["documents_read"] += 1
-            advance(size)
-            text = document if isinstance(document, Rejected) else _clean(document)
-            digest = b"" if isinstance(text, Rejected) else document_digest(text)
-            if reason := _reason(text, source, settings) or ("duplicate" if digest in seen else ""):
-                dropped[reason] += 1
+            if isinstance(document, Rejected):
+                dropped[document.reason] += 1
                 continue
-            seen.add(digest)
-            half = "heldout" if is_heldout(digest, share=settings.heldout_share, seed=settings.seed) else "train"
-            halves[half].write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+            half = (
+                "heldout" if is_heldout(document.digest, share=settings.heldout_share, seed=settings.seed) else "train"
+            )
+            halves[half].write(json.dumps({"text": document.text}, ensure_ascii=False) + "\n")
             counts[f"documents_{half}"] += 1
-            counts[f"characters_{half}"] += len(str(text))
+            counts[f"characters_{half}"] += len(document.text)
             kept = counts["characters_train"] + counts["characters_heldout"]
             if source.maximum_characters and kept >= source.maximum_characters:
                 break
     if not counts["documents_train"] or not counts["documents_heldout"]:
         raise DataError(
-            f"{language}: {counts['documents_train']} documents to train on and {counts['documents_heldout']} held out "
+            f"{name}: {counts['documents_train']} documents to train on and {counts['documents_heldout']} held out "
             f"are left of {counts['documents_read']} (dropped: {dict(dropped)}); give more text or change the filters"
         )
     return {**counts, "dropped": dict(dropped)}
 
 
-def _documents(source: Source) -> Iterator[tuple[str | Rejected, int]]:
-    for file in source.files:
-        for document in read_documents(file, field=source.field):
-            yield document, 0 if isinstance(document, Rejected) else len(document.encode(errors="replace"))
+def _documents(source: Source, *, label: str) -> Generator[str | Rejected, None, None]:
+    """What there is to read, told as it is read."""
+    if source.dataset:
+        documents = read_dataset(
+            source.dataset,
+            name=source.name,
+            split=source.split or "train",
+            revision=source.revision,
+            field=source.field,
+        )
+        for number, document in enumerate(documents, start=1):
+            if number % _TOLD == 0:
+                note(f"{label}: {number:,} documents read")
+            yield document
+        return
+    files = [file for path in source.files or () for file in document_files(path)]
+    with progress(label, total=sum(file.stat().st_size for file in files if file.exists()), unit="bytes") as advance:
+        for file in files:
+            for document in read_documents(file, field=source.field):
+                advance(0 if isinstance(document, Rejected) else len(document.encode(errors="replace")))
+                yield document
 
 
-def _size(source: Source) -> int:
-    """Bytes to come, as far as file sizes tell."""
-    return sum(file.stat().st_size for file in source.files if file.exists())
+def _filtered(documents: Iterator[str | Rejected], source: Source, settings: Collect) -> Iterator[_Document | Rejected]:
+    """Every document, cleaned and with its digest and keys, or why it is dropped."""
+    sketcher = Sketcher(settings.near_duplicates) if settings.near_duplicates else None
+    for document in documents:
+        text = document if isinstance(document, Rejected) else _clean(document)
+        if isinstance(text, Rejected):
+            yield text
+        elif reason := _reason(text, source, settings):
+            yield Rejected(reason)
+        else:
+            yield _Document(text, document_digest(text), sketcher.keys(text) if sketcher else [])
 
 
 def _clean(text: str) -> str:
-    """The text without control characters (tab and line break stay) and outer space; nothing else is changed."""
-    kept = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
-    return kept.strip()
+    """The text with `\\n` for every break of line or page, without other control characters (tabs stay) and outer
+    space; nothing else is changed: paragraphs stay apart."""
+    return _CONTROL.sub("", _BREAK.sub("\n", text)).strip()
 
 
-def _reason(text: str | Rejected, source: Source, settings: Collect) -> str:
+def _reason(text: str, source: Source, settings: Collect) -> str:
     """Why a document is dropped; empty when it is kept."""
-    if isinstance(text, Rejected):
-        return text.reason
     if len(text) < settings.minimum_characters:
         return "too short"
     if source.script and script_share(text, source.script) < settings.script_share:
         return "wrong script"
+    if source.language and identify_language(text) != source.language:
+        return "wrong language"
     return ""
 
 
