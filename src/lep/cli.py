@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -18,8 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lep.config import ROOMS
+from lep.engine.processes import is_main, leave, rank
 from lep.errors import LepError, UsageError
 from lep.terminal import Bar, Lines, summary
+
+_MAIN_FIRST = 5
+"""Seconds that another process gives the main one to say what went wrong: most often it is the same, and then the
+launcher ends this one before it speaks."""
 
 _FLAGS = {
     "--from": "begin with this room",
@@ -33,17 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    console, errors = Console(highlight=False, quiet=not is_main()), Console(stderr=True, highlight=False)
     try:
-        return options.act(options, console)
-    except UsageError as error:
-        errors.print(f"lep: {error}", markup=False, soft_wrap=True)
-        return 2
+        code = options.act(options, console)
+        leave()
+        return code
     except LepError as error:
-        errors.print(f"lep: {error}", markup=False, soft_wrap=True)
-        return 1
+        if not is_main():
+            time.sleep(_MAIN_FIRST)
+        where = "" if is_main() else f"process {rank()}: "
+        errors.print(f"lep: {where}{error}", markup=False, soft_wrap=True)
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        errors.print("lep: interrupted; the same command goes on where it was")
+        if is_main():
+            errors.print("lep: interrupted; the same command goes on where it was")
         return 130
 
 
@@ -117,7 +126,8 @@ def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -
     if options.dry_run:
         return _plan(steps, console)
     _silence_libraries()
-    listen(Bar(console) if console.is_terminal else Lines(console))
+    if is_main():
+        listen(Bar(console) if console.is_terminal else Lines(console))
 
     def started(step: pipeline.Step) -> None:
         console.print(f"[bold]{step.address}[/bold] → {step.out}")

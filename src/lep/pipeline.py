@@ -20,6 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from lep.config import ROOMS, Settings, paths, with_paths
+from lep.engine.processes import by_main, hear, is_main, join, tell, world
 from lep.errors import UsageError
 from lep.io.artifact import Plan, complete, is_finished
 
@@ -27,6 +28,9 @@ _NAME = re.compile(r"\w[\w.-]*")
 
 _CHECKED = ("propagate",)
 """Rooms whose `check(settings)` tells before any work that inputs do not agree, and `cost(settings)` what it takes."""
+
+_TOGETHER = ("pretrain",)
+"""Rooms that many processes work in at once; in the others the main process works and the rest wait."""
 
 
 @dataclass(frozen=True)
@@ -132,19 +136,43 @@ def check(steps: Sequence[Step]) -> list[str]:
 def run(
     steps: Sequence[Step], *, replace: bool, started: Callable[[Step], None], ended: Callable[[Step, bool], None]
 ) -> None:
-    """Make every artifact that is not there yet.
+    """Make every artifact that is not there yet; one of several processes makes them with the others.
 
     Args:
         replace: whether artifacts made with other settings may be replaced.
-        started, ended: told of each step; `ended` also whether there was work to do.
+        started, ended: told of each step, in the main process; `ended` also whether there was work to do.
     """
-    if problems := check(steps):
+    join()
+    if problems := by_main(lambda: check(steps)):
         raise UsageError("\n  ".join(["cannot start:", *problems]))
     for step in steps:
-        started(step)
+        if is_main():
+            started(step)
         work = partial(import_module(f"lep.stages.{step.room}").run, step.settings)
-        did = complete(step.plan, work, replace=replace)
-        ended(step, did)
+        if step.room in _TOGETHER and world() > 1:
+            did = _together(step.plan, work, replace=replace)
+        else:
+            did = by_main(partial(complete, step.plan, work, replace=replace))
+        if is_main():
+            ended(step, did)
+
+
+def _together(plan: Plan, work: Callable[[Path], Mapping[str, Any]], *, replace: bool) -> bool:
+    """`complete` in the main process, with `work` done in the others at the same time."""
+    if not is_main():
+        if hear():
+            work(plan.partial)
+        return hear()
+
+    def with_others(folder: Path) -> Mapping[str, Any]:
+        tell(True)
+        return work(folder)
+
+    did = complete(plan, with_others, replace=replace)
+    if not did:
+        tell(False)
+    tell(did)
+    return did
 
 
 def cost(step: Step) -> object | None:

@@ -64,6 +64,8 @@ class Pretrain(Settings):
     """Samples in an optimizer step, of all processes together."""
     micro_batch_size: Count = 4
     """Samples in a forward pass of one process; times the processes, it must divide `batch_size`."""
+    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    """How several processes share the work: `ddp`: each holds the whole model; `fsdp2`: each holds a part of it."""
     schedule: Literal["cosine", "warmup_stable_decay"] = "cosine"
     """After the warm-up: down to 0 by a cosine, or constant and then linearly down to 0."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100

@@ -30,10 +30,12 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from lep.config import Pretrain
-from lep.engine.layers import Became, learning_layers, learnt_weights
+from lep.engine.layers import Became, decoder_layers, learning_layers, learnt_weights
 from lep.engine.models import device
 from lep.engine.packing import Samples
 from lep.engine.peak import peak_operations_per_second
+from lep.engine.processes import micro_batches, world
+from lep.engine.sharding import ShardedTrainer, gather, observe, shard
 from lep.engine.tables import TrainableTables
 from lep.engine.utilisation import operations_per_token
 from lep.engine.watch import Measured, Watch, last_checkpoint
@@ -81,8 +83,11 @@ def train(
     """
     steps = len(samples) // settings.batch_size
     watch = _watch(model, samples, settings=settings, measure=measure, log=log)
+    sharded = settings.parallel == "fsdp2" and world() > 1
+    if sharded:
+        shard(model, layers=decoder_layers(model.model))
     optimizer = _optimizer(model, settings)
-    trainer = Trainer(
+    trainer = (ShardedTrainer if sharded else Trainer)(
         model=model,
         args=_arguments(model, settings, steps=steps, folder=folder, every=watch.every),
         train_dataset=samples,
@@ -99,6 +104,8 @@ def train(
     best = trainer.state.best_global_step or steps
     if best != steps:
         model.load_state_dict(load_file(Path(str(trainer.state.best_model_checkpoint)) / SAFE_WEIGHTS_NAME))
+    if sharded:
+        gather(model)
     history: list[dict[str, Any]] = trainer.state.log_history
     return Training(
         tables={name: table().detach() for name, table in model.tables.items()},
@@ -117,7 +124,7 @@ def _watch(model: TrainableTables, samples: Samples, *, settings: Pretrain, meas
     def measured() -> Measured:
         model.eval()
         with torch.autocast(device().type, torch.bfloat16, enabled=_mixes(model, settings)):
-            found = measure(model)
+            found = observe(model, measure)
         model.train()
         return found
 
@@ -125,7 +132,7 @@ def _watch(model: TrainableTables, samples: Samples, *, settings: Pretrain, meas
         tokens_per_step=samples.tokens / steps,
         every=math.ceil(steps / settings.evaluations),
         measure=measured,
-        operations_per_second=peak_operations_per_second(device(), getattr(torch, settings.dtype)),
+        operations_per_second=world() * peak_operations_per_second(device(), getattr(torch, settings.dtype)),
         operations_per_token=operations_per_token(model, block=settings.block),
         log=log,
     )
@@ -194,11 +201,15 @@ def _trackers(settings: Pretrain, out: Path) -> list[TrainerCallback]:
 def _arguments(
     model: TrainableTables, settings: Pretrain, *, steps: int, folder: Path, every: int
 ) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
+        gradient_accumulation_steps=micro_batches(
+            batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size
+        ),
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # they hold what is the same everywhere: the tables, once more
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
         bf16=_mixes(model, settings),
@@ -211,3 +222,5 @@ def _arguments(
         disable_tqdm=True,
         report_to="none",
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs of one process would be torch's DataParallel
+    return arguments

@@ -20,6 +20,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lep.engine.cross_entropy import summed_cross_entropy
 from lep.engine.packing import IGNORED
+from lep.engine.sharding import share, whole
 from lep.errors import CheckpointError
 
 
@@ -176,11 +177,12 @@ class TrainableTables(nn.Module):
 
     def state_dict(self, *_: object, **__: object) -> dict[str, Tensor]:  # type: ignore[override]
         """What learns: rows of tables, and weights or adapters of layers."""
-        return {name: weight.detach() for name, weight in self.named_parameters() if weight.requires_grad}
+        return {name: whole(weight.detach()) for name, weight in self.named_parameters() if weight.requires_grad}
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], *_: object, **__: object) -> Any:  # type: ignore[override]
         """Take back what `state_dict` gave; all of it must be there."""
-        learnt = {name: state_dict[name] for name in self.state_dict()}
+        named = self.named_parameters()
+        learnt = {name: share(state_dict[name], like=weight) for name, weight in named if weight.requires_grad}
         loaded = super().load_state_dict(learnt, strict=False)
         loaded.missing_keys.clear()  # what is frozen, and further names of the same parameters
         return loaded

@@ -57,7 +57,8 @@ class Watch(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        self._forget_after(state.global_step)
+        if state.is_world_process_zero:
+            self._forget_after(state.global_step)
         if self.every and state.global_step == 0:
             self._record(args, state)
 

@@ -1,0 +1,142 @@
+"""Several processes of one run: who this one is, and how the others wait for the main one.
+
+A launcher (torchrun, accelerate, torchrun under Slurm) starts the same command several times and says in the
+environment which is which. What one process must do alone is done by the main one, number 0; the others wait at the
+launcher's store of keys, where nothing runs out of time, not in a collective operation, where it would.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lep.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
+
+_LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_PAUSE = 0.2
+"""Seconds between two looks at the store."""
+
+_words = count()
+"""Numbers of what the main process tells: all processes count alike."""
+
+T = TypeVar("T")
+
+
+def world() -> int:
+    """How many processes there are."""
+    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in _LAUNCHED[:3]) else 1
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return int(os.environ["RANK"]) if world() > 1 else 0
+
+
+def is_main() -> bool:
+    """Whether this is the process that prints and writes."""
+    return rank() == 0
+
+
+def join() -> None:
+    """Meet the other processes: after this, torch's collective operations work. Before any tensor is on a device."""
+    if world() > 1:
+        _store()
+
+
+def tell(value: object) -> None:
+    """Give a value to the other processes; for the main one alone. Each `tell` answers one `hear`."""
+    if world() > 1:
+        _store().set(f"word/{next(_words)}", pickle.dumps(value))  # pyright: ignore[reportArgumentType]  bytes, too
+
+
+def hear() -> Any:
+    """What the main process tells next, however long it takes; for the others alone."""
+    key = f"word/{next(_words)}"
+    _await(key)
+    return pickle.loads(_store().get(key))
+
+
+def by_main(work: Callable[[], T]) -> T:
+    """What `work` returns when the main process does it alone, while the others wait.
+
+    Inside, the other processes are out of sight: nothing that trains or generates looks for them. An error ends the
+    main process, and thereby all: the launcher ends the others.
+    """
+    if world() == 1:
+        return work()
+    if not is_main():
+        return hear()
+    with _alone():
+        value = work()
+    tell(value)
+    return value
+
+
+def micro_batches(*, batch_size: int, micro_batch_size: int) -> int:
+    """Forward passes of each process in an optimizer step.
+
+    Raises:
+        UsageError: the samples of a step are not so many passes of all processes.
+    """
+    passes, rest = divmod(batch_size, micro_batch_size * world())
+    if rest:
+        raise UsageError(
+            f"pretrain: micro_batch_size {micro_batch_size} × {world()} process{'es' if world() > 1 else ''} does not "
+            f"divide batch_size {batch_size}; change one of the three"
+        )
+    return passes
+
+
+def leave() -> None:
+    """Part from the other processes when all is done: the main one last, since it may keep the store."""
+    if world() == 1 or not _store.cache_info().currsize:
+        return
+    from torch import distributed
+
+    if is_main():
+        for number in range(1, world()):
+            _await(f"left/{number}")
+    else:
+        _store().set(f"left/{rank()}", "")
+    distributed.destroy_process_group()
+
+
+@cache
+def _store() -> Store:
+    import torch
+    from torch import distributed
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "cpu:gloo,cuda:nccl"
+    store, own, all_ = next(rendezvous("env://"))  # the launcher's, or one that the main process keeps
+    group = PrefixStore("torch", store)
+    distributed.init_process_group(backend, store=group, rank=own, world_size=all_)
+    return PrefixStore("lep", store)
+
+
+def _await(key: str) -> None:
+    """Looks again and again: a wait inside the store could be neither interrupted nor without end."""
+    while not _store().check([key]):
+        time.sleep(_PAUSE)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    kept = {name: os.environ.pop(name) for name in _LAUNCHED if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
