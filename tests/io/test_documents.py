@@ -125,15 +125,41 @@ def test_a_data_set_gives_the_documents_of_a_configuration(tmp_path: Path) -> No
     )
 
 
-def test_a_data_set_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_a_data_set_without_text_are_told(tmp_path: Path) -> None:
+    (tmp_path / "train-0.jsonl").write_text('{"text": "one"}\n{"other": 1}\n')
+    (tmp_path / "train-1.jsonl").write_text('{"other": 2}\n')
+    found = list(read_dataset(tmp_path, name=None, split="train", revision=None))
+    assert found == ["one", *[Rejected("no text in 'text'")] * 2]
+
+
+def test_a_data_set_of_the_hub_is_streamed_in_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a stream, by the library's own code: nothing is trusted."""
+    import datasets
+
+    asked: list[object] = []
+
+    def load_dataset(*given: object, **named: object) -> datasets.IterableDataset:
+        asked.extend((given, named))
+        return datasets.Dataset.from_dict({"id": [1], "text": ["один"]}).to_iterable_dataset()
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert list(read_dataset("owner/name", name="ru", split="test", revision="abc")) == ["один"]
+    assert asked == [("owner/name", "ru"), {"split": "test", "revision": "abc", "streaming": True}]
+
+
+def test_a_data_set_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     folder = dataset(tmp_path / "set")
-    (tmp_path / "empty").mkdir()
+    for name, file in {"empty": "README.md", "hollow": "train.jsonl", "code": "code.py"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
     for place, changes, message in [
         (folder, {"name": None}, r"set: cannot be read as a data set \(.*pick one.*news.*prose"),
         (folder, {"name": "verse"}, r"set: cannot be read .*'verse' not found.*news.*prose"),
         (folder, {"split": "test"}, r"set: cannot be read .*Bad split: test. Available splits: \['train'\]"),
         (folder, {"field": "body"}, r"set: no column 'body'; it has: id, text"),
         (tmp_path / "empty", {}, r"empty: cannot be read as a data set"),
+        (tmp_path / "hollow", {"name": None}, r"hollow: holds no rows"),
+        (tmp_path / "code", {"name": None}, r"code: cannot be read as a data set \(Dataset scripts are no longer"),
     ]:
         with pytest.raises(DataError, match=re.compile(message, re.DOTALL)):
             list(read_dataset(place, **{"name": "news", "split": "train", "revision": None} | changes))  # type: ignore[arg-type]

@@ -69,8 +69,8 @@ class Collect(Settings):
     script_share: Share = 0.7
     """Share of a document's letters that must be of its source's script."""
     near_duplicates: Annotated[float, Field(ge=0.5, le=0.95)] | None = 0.8
-    """Share of runs of five words, of all in two documents of a source, from which on about the later one is dropped;
-    none: only equal documents are."""
+    """A document is dropped when about this share of its and an earlier one's runs of five words is in both; none: only
+    when the two are equal."""
     heldout_share: Share = 0.02
     """Share of documents kept away from all training, chosen by a hash of their text."""
     seed: int = 0

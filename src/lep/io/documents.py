@@ -93,10 +93,13 @@ def read_dataset(
 
     try:
         rows = load_dataset(str(dataset), name, split=split, revision=revision, streaming=True)
-        for row in rows:
-            if field not in row:
-                raise DataError(f"{dataset}: no column {field!r}; it has: {', '.join(row)}")
+        columns = rows.column_names or list(next(iter(rows), {}))
+        if field not in columns:
+            raise DataError(f"{dataset}: no column {field!r}; it has: {', '.join(columns)}")
+        for row in rows.select_columns([field]):  # others, as pictures, are not decoded
             yield _text(row[field], field)
+    except StopIteration:  # the library's own, where all files are empty
+        raise DataError(f"{dataset}: holds no rows") from None
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise DataError(f"{dataset}: cannot be read as a data set ({error}){_network_hint(dataset)}") from None
 
