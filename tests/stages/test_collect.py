@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow
@@ -14,6 +16,7 @@ from pydantic import ValidationError
 from lep.config import Collect, paths, with_paths
 from lep.errors import DataError, UsageError
 from lep.io.corpus import corpus_documents, corpus_languages
+from lep.progress import listen
 from lep.stages.collect import script_share
 
 
@@ -180,6 +183,17 @@ def test_reading_stops_at_the_limit(texts, run_room, tmp_path) -> None:
     numbers = run_room(collect(source), tmp_path / "out")
     kept = sum(numbers["languages"]["ru"][f"characters_{half}"] for half in ("train", "heldout"))
     assert 3000 <= kept < 3200
+
+
+def test_progress_ends_at_the_size_of_the_files(texts, run_room, tmp_path) -> None:
+    """Packed text is longer than its file, and counts no more than it."""
+    files = [write(tmp_path / "a.jsonl", texts["ru"][:50]), tmp_path / "b.jsonl.gz"]
+    files[1].write_bytes(gzip.compress(write(tmp_path / "c.jsonl", texts["ru"] * 3).read_bytes()))
+    told: list[Any] = []
+    listen(SimpleNamespace(begin=lambda *a: told.append(a), advance=told.append, end=lambda: None))  # type: ignore[arg-type]
+    run_room(collect({"files": files}), tmp_path / "out")
+    size = sum(file.stat().st_size for file in files)
+    assert told[0] == ("collect ru", size, "bytes", 0) and sum(told[1:]) == size
 
 
 def test_too_little_text_says_what_was_dropped(make_artifact, tmp_path) -> None:

@@ -117,11 +117,15 @@ def _documents(source: Source, *, label: str) -> Generator[str | Rejected, None,
             yield document
         return
     files = [file for path in source.files or () for file in document_files(path)]
-    with progress(label, total=sum(file.stat().st_size for file in files if file.exists()), unit="bytes") as advance:
-        for file in files:
+    sizes = [file.stat().st_size if file.exists() else 0 for file in files]
+    with progress(label, total=sum(sizes), unit="bytes") as advance:
+        for file, left in zip(files, sizes, strict=True):  # text is longer than a packed file, shorter than jsonl
             for document in read_documents(file, field=source.field):
-                advance(0 if isinstance(document, Rejected) else len(document.encode(errors="replace")))
+                size = 0 if isinstance(document, Rejected) else min(left, len(document.encode(errors="replace")))
+                left -= size
+                advance(size)
                 yield document
+            advance(left)
 
 
 def _filtered(documents: Iterator[str | Rejected], source: Source, settings: Collect) -> Iterator[_Document | Rejected]:
