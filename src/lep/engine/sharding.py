@@ -104,7 +104,8 @@ def gather(model: nn.Module) -> None:
     for module in model.modules():
         for name, weight in module._parameters.items():
             if weight is not None and (weight.requires_grad or not isinstance(weight, DTensor)):
-                module._parameters[name] = nn.Parameter(whole(weight.detach()).to(place), requires_grad=False)
+                found = whole(weight.detach()).to(place)
+                module._parameters[name] = nn.Parameter(found, requires_grad=weight.requires_grad)
         for name, buffer in module._buffers.items():
             module._buffers[name] = None if buffer is None else buffer.to(place)
 
