@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ BATCH_BYTES = (1 << 18) * (os.cpu_count() or 1)
 """Text that is encoded at a time, all cores together: enough for each, and little beside a model."""
 
 _READ_BYTES = 1 << 24
+_length = attrgetter("length")
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,66 @@ class Lines:
 
     def _text(self, line: bytes, *, offset: int) -> str:
         try:
-            text = json.loads(line)["text"]
+            text = json.loads(line.decode())["text"]
             text.encode()  # refuses half a character, which JSON can escape
         except (ValueError, KeyError, TypeError, AttributeError):
             raise DataError(
                 f"{self.file}: what begins at byte {offset} is no object with a text; make the corpus again"
             ) from None
         return text
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The blocks of one language, endlessly."""
+
+    lines: Lines
+    encoder: Tokenizer
+    cutter: Cutter
+    seed: int
+
+    def blocks(self) -> Iterator[Block]:
+        """Each document in the open block that it fills best. A pass over the documents ends with its blocks.
+
+        So each pass holds every token once.
+        """
+        room, filling = self.cutter.block, list[Block]()  # the shortest first
+        for ids, ends_pass in self._documents():
+            for part, last in self.cutter.parts(ids):
+                fitting = bisect_right(filling, room - len(part), key=_length)
+                block = (filling.pop(fitting - 1) if fitting else Block()).with_part(part, last=last)
+                if block.length == room:
+                    yield block
+                    continue
+                if len(filling) == OPEN_BLOCKS:
+                    yield filling.pop()
+                insort(filling, block, key=_length)
+            if ends_pass:
+                yield from filling
+                filling.clear()
+
+    def _documents(self) -> Iterator[tuple[NDArray[np.int32], bool]]:
+        """Ids of each document, and whether a pass ends; `DataError` when one has fewer tokens than a block."""
+        tokens, count = 0, len(self.lines.offsets)
+        for number, ids in enumerate(self._encoded(), start=1):
+            tokens += len(ids)
+            if number == count and tokens < self.cutter.block:
+                raise DataError(
+                    f"{self.lines.file}: all its documents have {tokens:,} tokens, and a block is larger: "
+                    f"{self.cutter.block:,}; collect more text, or give a smaller block"
+                )
+            yield np.array(ids, dtype=np.int32), number % count == 0
+
+    def _encoded(self) -> Iterator[list[int]]:
+        """Ids of each document; the next batch is encoded, on all cores, while this one is used."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            encode = partial(pool.submit, self.encoder.encode_batch_fast, add_special_tokens=False)
+            coming = map(encode, self.lines.batches(seed=self.seed))
+            ready = next(coming)
+            for following in coming:
+                for encoding in ready.result():
+                    yield encoding.ids
+                ready = following
 
 
 def pack_corpus(
@@ -121,50 +178,45 @@ def pack_corpus(
     folder: Path,
     inside_documents: bool = True,
 ) -> Samples:
-    """Fill `samples` blocks from a corpus, languages mixed by weight, documents in an order given by `seed`.
+    """Fill `samples` blocks in `folder`, languages mixed by their shares of tokens, documents in an order by `seed`.
 
-    A block takes documents of one language, whole while they fit, and is padded. When a language's
-    documents are used up, its open blocks end, and they are read again in another order. More samples begin with the
-    same ones. Nothing but a few blocks and 8 bytes
-    a document is held in memory.
-
-    Args:
-        corpus: made by `collect`.
-        tokenizer: a fast one.
-        mixture: share of tokens by language, in any unit.
-        samples: how many.
-        block: tokens in each.
-        seed: of the order.
-        folder: gets the samples; those that are there, made from the same, are opened. One process at a time.
-        inside_documents: whether attention is to be kept inside documents; see `Samples`.
+    A block takes documents of one language, whole while they fit, and is padded. When a language's documents are used
+    up, its open blocks end, and they are read again in another order. More samples begin with the same ones. Finished
+    samples that were made from the same are opened. Held in memory: a few blocks, and 8 bytes a document. One process
+    at a time may pack into a folder.
 
     Raises:
-        DataError: the corpus lacks a language of the mixture, has no documents of it, or fewer tokens than a block; or
+        DataError: the corpus lacks a language of the mixture, has no documents of it or fewer tokens than a block, or
             the disk is full.
         UsageError: `block` has no room for a token between prefix and end.
-        TokenizerError: the tokenizer is no fast one.
+        TokenizerError: a tokenizer in Python, or one without a token to begin documents with.
     """
     files = {language: corpus_file(corpus, language, "train") for language in mixture}
     encoder, cutter = _encoder(tokenizer), _cutter(tokenizer, block=block)
     layout = Layout(samples=samples, block=block, vocabulary=len(cutter.ends_line))
-    made_from: dict[str, Any] = {
+    made_from = _description(files, encoder, cutter=cutter, mixture=mixture, seed=seed)
+    if found := open_samples(folder, made_from=made_from, layout=layout, inside_documents=inside_documents):
+        return found
+    streams = {language: Stream(find_lines(file), encoder, cutter, seed) for language, file in files.items()}
+    ended: Counter[str] = Counter()
+    tokens = write_blocks(folder, _mixed(streams, mixture, layout=layout, ended=ended), layout=layout)
+    passes = {language: ended[language] / len(stream.lines.offsets) for language, stream in streams.items()}
+    packed = Samples(folder, layout, inside_documents, tokens, passes)
+    finish_samples(packed, made_from=made_from)
+    return packed
+
+
+def _description(
+    files: Mapping[str, Path], encoder: Tokenizer, *, cutter: Cutter, mixture: Mapping[str, float], seed: int
+) -> dict[str, Any]:
+    """What decides over the samples, beside their layout."""
+    return {
         "files": {name: [file.name, file.stat().st_size, file.stat().st_mtime_ns] for name, file in files.items()},
         "tokenizer": xxhash.xxh3_128_hexdigest(encoder.to_str().encode()),
         "around_documents": [cutter.prefix, cutter.end],
         "mixture": dict(mixture),
         "seed": seed,
     }
-    found = open_samples(folder, made_from=made_from, layout=layout, inside_documents=inside_documents)
-    if found:
-        return found
-    texts = {language: find_lines(file) for language, file in files.items()}
-    streams = {language: _blocks(lines, encoder, cutter=cutter, seed=seed) for language, lines in texts.items()}
-    ended: Counter[str] = Counter()
-    tokens = write_blocks(folder, _mixed(streams, mixture, layout=layout, ended=ended), layout=layout)
-    passes = {language: ended[language] / len(lines.offsets) for language, lines in texts.items()}
-    packed = Samples(folder, layout, inside_documents, tokens, passes)
-    finish_samples(packed, made_from=made_from)
-    return packed
 
 
 def find_lines(file: Path) -> Lines:
@@ -205,66 +257,17 @@ def _cutter(tokenizer: PreTrainedTokenizerBase, *, block: int) -> Cutter:
 
 
 def _mixed(
-    streams: Mapping[str, Iterator[Block]], mixture: Mapping[str, float], *, layout: Layout, ended: Counter[str]
+    streams: Mapping[str, Stream], mixture: Mapping[str, float], *, layout: Layout, ended: Counter[str]
 ) -> Iterator[Block]:
     """Each block from the language that lacks most tokens; `ended` counts the documents that end in them."""
     weight, total = sum(mixture.values()), 0
     taken = dict.fromkeys(mixture, 0)
+    blocks = {language: stream.blocks() for language, stream in streams.items()}
     for _ in range(layout.samples):
         reached = total + layout.block
         language = max(mixture, key=lambda name: mixture[name] / weight * reached - taken[name])
-        block = next(streams[language])
+        block = next(blocks[language])
         taken[language] += block.length
         total += block.length
         ended[language] += block.ends
         yield block
-
-
-def _blocks(lines: Lines, encoder: Tokenizer, *, cutter: Cutter, seed: int) -> Iterator[Block]:
-    """Blocks of documents, each document in the open block that it fills best; a pass over them ends with its blocks.
-
-    So each pass holds every token once.
-    """
-    filling: list[Block] = []
-    for ids, ends_pass in _documents(lines, encoder, least=cutter.block, seed=seed):
-        for part, last in cutter.parts(ids):
-            room = cutter.block - len(part)
-            fitting = [i for i, block in enumerate(filling) if block.length <= room]
-            best = max(fitting, key=lambda i: filling[i].length, default=None)
-            block = (Block() if best is None else filling.pop(best)).with_part(part, last=last)
-            if block.length == cutter.block:
-                yield block
-                continue
-            if len(filling) == OPEN_BLOCKS:
-                yield filling.pop(max(range(OPEN_BLOCKS), key=lambda i: filling[i].length))
-            filling.append(block)
-        if ends_pass:
-            yield from filling
-            filling.clear()
-
-
-def _documents(lines: Lines, encoder: Tokenizer, *, least: int, seed: int) -> Iterator[tuple[NDArray[np.int32], bool]]:
-    """Ids of each document, endlessly, and whether a pass ends; `DataError` when one has less than `least` tokens."""
-    tokens = 0
-    for number, ids in enumerate(_encoded(lines, encoder, seed=seed), start=1):
-        tokens += len(ids)
-        if number == len(lines.offsets) and tokens < least:
-            raise DataError(
-                f"{lines.file}: all its documents have {tokens:,} tokens, and a block is larger: {least:,}; collect "
-                "more text, or give a smaller block"
-            )
-        yield np.array(ids, dtype=np.int32), number % len(lines.offsets) == 0
-
-
-def _encoded(lines: Lines, encoder: Tokenizer, *, seed: int) -> Iterator[list[int]]:
-    """Ids of each document, endlessly; the next batch is encoded, on all cores, while this one is used."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = (
-            pool.submit(encoder.encode_batch_fast, batch, add_special_tokens=False)
-            for batch in lines.batches(seed=seed)
-        )
-        ready = next(coming)
-        for following in coming:
-            for encoding in ready.result():
-                yield encoding.ids
-            ready = following
