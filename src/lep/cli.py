@@ -6,10 +6,11 @@ import argparse
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from importlib.metadata import version
+from io import StringIO
 from itertools import groupby
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,13 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lep.config import ROOMS
-from lep.engine.processes import is_main, leave, rank
+from lep.engine.processes import give_up, is_main, leave, main_first, rank
 from lep.errors import LepError, UsageError
 from lep.terminal import Bar, Lines, summary
-
-_MAIN_FIRST = 5
-"""Seconds that another process gives the main one to say what went wrong: most often it is the same, and then the
-launcher ends this one before it speaks."""
 
 _FLAGS = {
     "--from": "begin with this room",
@@ -35,25 +32,31 @@ _FLAGS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 an error of the world, 2 of usage."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    console, errors = Console(highlight=False, quiet=not is_main()), Console(stderr=True, highlight=False)
+    errors = Console(stderr=True, highlight=False)
     try:
-        code = options.act(options, console)
+        with main_first():
+            options = _parsed(arguments)
+            code = options.act(options, Console(highlight=False, quiet=not is_main()))
         leave()
         return code
     except LepError as error:
-        if not is_main():
-            time.sleep(_MAIN_FIRST)
         where = "" if is_main() else f"process {rank()}: "
         errors.print(f"lep: {where}{error}", markup=False, soft_wrap=True)
-        return 2 if isinstance(error, UsageError) else 1
+        return give_up(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
         if is_main():
             errors.print("lep: interrupted; the same command goes on where it was")
-        return 130
+        return give_up(130)
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Help and errors are the main process's to print."""
+    if is_main():
+        return _parser().parse_args(arguments)
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        return _parser().parse_args(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _PAUSE = 0.2
 """Seconds between two looks at the store."""
+
+_MAIN_FIRST = 5
+"""Seconds that another process waits before it tells an error."""
 
 _words = count()
 """Numbers of what the main process tells: all processes count alike."""
@@ -94,6 +98,30 @@ def micro_batches(*, batch_size: int, micro_batch_size: int) -> int:
             f"divide batch_size {batch_size}; change one of the three"
         )
     return passes
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """Let the main process be the one that says what went wrong.
+
+    An error elsewhere comes out later: most often the main process has the same, or is what is missed here, and then
+    the launcher ends this process before it speaks.
+    """
+    try:
+        yield
+    except BaseException:
+        if not is_main():
+            time.sleep(_MAIN_FIRST)
+        raise
+
+
+def give_up(code: int) -> int:
+    """End with an exit code; where there are others at once, since what is left of a group cannot be taken down."""
+    if world() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def leave() -> None:
