@@ -98,9 +98,16 @@ def unchecked() -> Iterator[None]:
 
 
 def _make_model(
-    path: Path, tokenizer: Path, *, tied: bool = True, dtype: str = "float32", seed: int = 0, shards: int = 1
+    path: Path,
+    tokenizer: Path,
+    *,
+    tied: bool = True,
+    dtype: str = "float32",
+    seed: int = 0,
+    shards: int = 1,
+    layers: int = 2,
 ) -> Path:
-    """Write a random two-layer Llama, 32 wide, with the tokenizer files of a folder; returns its folder.
+    """Write a random Llama, 32 wide, with the tokenizer files of a folder; returns its folder.
 
     Args:
         path: the folder to make.
@@ -110,6 +117,7 @@ def _make_model(
         seed: models of two seeds differ in every weight.
         shards: 1 writes model.safetensors; more write that many files and an index, `embed` in the first, `head` in
             the last.
+        layers: of the decoder.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -123,7 +131,7 @@ def _make_model(
         vocab_size=len(read.vocabulary),
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,

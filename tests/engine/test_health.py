@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from lep.engine import health as module
-from lep.engine.health import LENGTH, PROMPT, PROMPTS, RARELY, Health, continuations, health
+from lep.engine.health import LENGTH, PROMPT, PROMPTS, continuations, seen_less_often, written_share
 from lep.engine.tables import TrainableTables
 
 VOCAB, PREFIX, END = 50, 0, 7
 NEW = torch.tensor([3, 20, 48, 49])
-COUNTS = np.full(VOCAB, 1000)
 CONFIG = LlamaConfig(
     vocab_size=VOCAB,
     hidden_size=16,
@@ -74,28 +73,22 @@ def test_what_is_written_is_greedy(wrap) -> None:
 def test_a_model_that_always_says_one_token(wrap, token: int, share: float) -> None:
     model = wrap(always(token))
     assert (continuations(model, documents(), prefix=PREFIX) == token).all()
-    found = health(model, documents(), new_ids=NEW, prefix=PREFIX, counts=COUNTS)
-    ids = [id_ for document in documents() for id_ in document]
-    in_text = sum(id_ in NEW.tolist() for id_ in ids) / len(ids)
-    assert found == Health(share, found.text_share, never_trained=0, rarely_trained=0)
-    assert found.text_share == pytest.approx(in_text) and 0 < in_text < 1
+    assert written_share(model, documents(), new_ids=NEW, prefix=PREFIX) == share
 
 
 def test_as_many_documents_as_are_long_enough_are_continued() -> None:
     model = always(20)
     for count, expected in ((1, 0), (2, 1), (4, 3), (100, PROMPTS)):
         assert continuations(model, documents(count), prefix=PREFIX).shape == (expected, LENGTH)
-    found = health(model, documents(1), new_ids=NEW, prefix=PREFIX, counts=COUNTS)
-    assert found.generated_share is None and found.text_share is not None
-    assert health(model, [], new_ids=NEW, prefix=PREFIX, counts=COUNTS).text_share is None
+    assert written_share(model, documents(1), new_ids=NEW, prefix=PREFIX) is None
+    assert written_share(model, [], new_ids=NEW, prefix=PREFIX) is None
 
 
 def test_rows_that_training_saw_never_or_rarely_are_counted() -> None:
-    counts = COUNTS.copy()
+    counts = np.full(VOCAB, 1000)
     counts[[1, 2]] = 0  # old rows are not counted
-    counts[[3, 20, 48, 49]] = 0, 1, RARELY - 1, RARELY
-    found = health(always(20), documents(), new_ids=NEW, prefix=PREFIX, counts=counts)
-    assert (found.never_trained, found.rarely_trained) == (1, 2)
+    counts[[3, 20, 48, 49]] = 0, 1, 99, 100
+    assert [seen_less_often(NEW, counts, times=times) for times in (1, 2, 99, 100, 101)] == [1, 2, 2, 3, 4]
 
 
 def modes(model: nn.Module) -> list[bool]:

@@ -232,8 +232,9 @@ def test_micro_batches_do_not_change_the_result(unbroken, initialized, corpus, r
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-4)
 
 
-def test_losses_are_means_over_the_tokens_that_are_predicted(initialized, corpus, run_room, tmp_path) -> None:
-    wanted = settings(initialized["tied"], corpus, micro_batch_size=2)
+@pytest.mark.parametrize("inside", [True, False])
+def test_losses_are_means_over_the_tokens_that_are_predicted(initialized, corpus, run_room, tmp_path, inside) -> None:
+    wanted = settings(initialized["tied"], corpus, micro_batch_size=2, inside_documents=inside)
     losses = run_room(wanted, tmp_path / "out")["losses"]
     tokenizer = load_tokenizer(wanted.model)
     samples = pack_corpus(
@@ -244,11 +245,11 @@ def test_losses_are_means_over_the_tokens_that_are_predicted(initialized, corpus
         block=BLOCK,
         seed=wanted.seed,
         folder=tmp_path / "samples",
-        inside_documents=False,
+        inside_documents=inside,
     )
     first = default_data_collator([samples[i] for i in range(BATCH)])
     with torch.no_grad():
-        expected: Any = load_model(wanted.model, dtype="float32")(**first)
+        expected: Any = load_model(wanted.model, dtype="float32")(**first, use_cache=False)
     assert losses[0]["loss"] == pytest.approx(expected.loss.item(), rel=1e-5)
 
 
@@ -266,7 +267,11 @@ def test_a_loss_that_is_no_number_stops_with_its_step(initialized, corpus, make_
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"micro_batch_size": 3}, UsageError, "micro_batch_size 3 does not divide batch_size 8"),
+        (
+            {"micro_batch_size": 3},
+            UsageError,
+            "micro_batch_size 3 × 1 process does not divide batch_size 8; change one",
+        ),
         ({"tokens": BATCH * BLOCK - 1}, DataError, "less than one step"),
         ({"mixture": {"de": 1}}, DataError, "no text of language 'de'; it has: en, ru"),
     ],

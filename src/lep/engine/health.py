@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,49 +17,25 @@ from lep.engine.tables import TrainableTables
 PROMPTS, PROMPT, LENGTH = 16, 32, 32
 """Documents that are continued, the tokens of each that are given, and the tokens that are generated after them."""
 
-RARELY = 100
-"""Occurrences in the training samples below which a row has hardly learnt."""
 
-
-@dataclass(frozen=True)
-class Health:
-    """How a model fares with its new tokens."""
-
-    generated_share: float | None
-    """New tokens among those that the model writes; none where no document is as long as a prompt."""
-    text_share: float | None
-    """New tokens among those of the documents; none where there are none."""
-    never_trained: int
-    """New tokens that the training samples do not hold."""
-    rarely_trained: int
-    """New tokens that they hold, but fewer than `RARELY` times."""
-
-
-def health(
-    model: nn.Module,
-    documents: Sequence[Sequence[int]],
-    *,
-    new_ids: Int[Tensor, " new"],
-    prefix: int,
-    counts: Int[np.ndarray, " vocab"],
-) -> Health:
-    """Continue documents greedily, and count new tokens: in what is written, in the documents, and in the training.
+def written_share(
+    model: nn.Module, documents: Sequence[Sequence[int]], *, new_ids: Int[Tensor, " new"], prefix: int
+) -> float | None:
+    """New tokens among those that a model writes when it continues documents; none where no document is long enough.
 
     Args:
         model: a causal language model of transformers, as it is or as `TrainableTables`.
         documents: held-out text as token ids.
         new_ids: the new tokens, each once.
         prefix: the token before each document.
-        counts: how often each token stands in the training samples.
     """
-    occurrences = counts[new_ids.cpu().numpy()]
-    text = torch.tensor([id_ for document in documents for id_ in document], dtype=torch.int64)
-    return Health(
-        generated_share=_share(continuations(model, documents, prefix=prefix), new_ids),
-        text_share=_share(text, new_ids),
-        never_trained=int((occurrences == 0).sum()),
-        rarely_trained=int(((occurrences > 0) & (occurrences < RARELY)).sum()),
-    )
+    written = continuations(model, documents, prefix=prefix)
+    return torch.isin(written, new_ids.cpu()).double().mean().item() if written.numel() else None
+
+
+def seen_less_often(new_ids: Int[Tensor, " new"], counts: Int[np.ndarray, " vocab"], *, times: int) -> int:
+    """New tokens that stand in the training samples fewer than so many times; `counts` has every id's occurrences."""
+    return int((counts[new_ids.cpu().numpy()] < times).sum())
 
 
 @torch.inference_mode()
@@ -103,7 +78,3 @@ def _plainly_generating(model: Any) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
-
-
-def _share(ids: Int[Tensor, "*any"], new_ids: Int[Tensor, " new"]) -> float | None:
-    return torch.isin(ids, new_ids.cpu()).double().mean().item() if ids.numel() else None

@@ -82,6 +82,9 @@ def _add_adapters(model: PreTrainedModel, config: LoraConfig) -> None:
     """What learns already goes on learning, which peft would not have it do."""
     learning = [weight for weight in model.parameters() if weight.requires_grad]
     inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
     for weight in learning:
         weight.requires_grad_()
     for _, layer in _adapted(model):

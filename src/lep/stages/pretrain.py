@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lep.config import Pretrain
-from lep.core.metrics import bits_per_byte
+from lep.engine.attention import attends_inside_documents
+from lep.engine.health import seen_less_often
+from lep.engine.heldout import HeldOut, in_words
 from lep.engine.layers import learnt_weights, let_layers_learn
-from lep.engine.likelihood import total_bits
-from lep.engine.models import document_prefix, load_model, load_tokenizer, seeded
+from lep.engine.models import load_model, load_tokenizer, seeded
 from lep.engine.packing import pack_corpus
-from lep.engine.pretraining import Measure, Training, train
+from lep.engine.pretraining import Training, train
+from lep.engine.processes import by_main, micro_batches
+from lep.engine.samples import Samples
 from lep.engine.tables import TrainableTables
-from lep.errors import DataError, UsageError
+from lep.errors import DataError
 from lep.io.checkpoint import COMPOSED_ROWS, TRAINING_LOG, copy_tokenizer, copy_with_tables, lay_out
 from lep.io.corpus import corpus_languages, heldout_excerpt
 from lep.io.model import ModelFolder, check_rows, open_model, stored_names
@@ -29,45 +33,31 @@ from lep.progress import note
 
 def run(settings: Pretrain, out: Path) -> dict[str, Any]:
     """Write a whole model folder; checkpoints stand in `out/checkpoints` until the end."""
-    if settings.batch_size % settings.micro_batch_size:
-        raise UsageError(
-            f"pretrain: micro_batch_size {settings.micro_batch_size} does not divide batch_size {settings.batch_size}"
-        )
+    micro_batches(batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size)
     steps = settings.tokens // (settings.block * settings.batch_size)
     if not steps:
         raise DataError(f"pretrain: {settings.tokens} tokens are less than one step of block × batch_size tokens")
     source, tokenizer = open_model(settings.model), load_tokenizer(settings.model)
     check_rows(source, tokens=len(tokenizer))
-    samples = pack_corpus(
-        settings.corpus,
-        tokenizer,
-        mixture=settings.mixture,
-        samples=steps * settings.batch_size,
-        block=settings.block,
-        seed=settings.seed,
-        folder=out / "samples",
-        inside_documents=False,
-    )
+    pack = partial(pack_corpus, settings.corpus, tokenizer, mixture=settings.mixture, folder=out / "samples")
+    samples = by_main(partial(pack, samples=steps * settings.batch_size, block=settings.block, seed=settings.seed))
+    heldout = _heldout(settings, source, tokenizer)
     with seeded(settings.seed):
-        model = _trainable(settings, source)
-        measure = _heldout_measure(settings, tokenizer)
+        loaded = load_model(settings.model, dtype=settings.dtype, attention=settings.attention)
+        samples = replace(samples, inside_documents=_stays_inside(settings, loaded))
         trained = train(
-            model, samples, settings=settings, measure=measure, folder=out / "checkpoints", log=out / TRAINING_LOG
+            _trainable(loaded, settings, source),
+            samples,
+            settings=settings,
+            measure=partial(_measured, heldout),
+            folder=out / "checkpoints",
+            log=out / TRAINING_LOG,
         )
-    _write(trained, source, out)
-    return {
-        "trained_tokens": samples.tokens,
-        "tokens_per_second": trained.tokens_per_second,
-        "utilisation": trained.utilisation,
-        "best_step": trained.best_step,
-        "curve": trained.curve,
-        "losses": trained.losses,
-    }
+    return by_main(partial(_finish, out, trained, source=source, samples=samples, heldout=heldout))
 
 
-def _trainable(settings: Pretrain, source: ModelFolder) -> TrainableTables:
+def _trainable(loaded: PreTrainedModel, settings: Pretrain, source: ModelFolder) -> TrainableTables:
     """The model, with what `learn` names trainable; all of it must have a place in the result."""
-    loaded = load_model(settings.model, dtype=settings.dtype, attention=settings.attention)
     model = TrainableTables(loaded, new_rows=_new_rows(settings, source), old_rows_learn=settings.learn != "new_rows")
     let_layers_learn(loaded, settings.learn, lora_rank=settings.lora_rank, lora_alpha=settings.lora_alpha)
     stored_names(source, learnt_weights(loaded))
@@ -82,36 +72,41 @@ def _new_rows(settings: Pretrain, source: ModelFolder) -> torch.Tensor:
     """Rows with the rate `lr`: those that `initialize` composed; all of them when there is one rate for all."""
     if settings.learn != "new_rows" and settings.lr_old_rows is None:
         return torch.arange(len(source.rows("embed")))
-    file = settings.model / COMPOSED_ROWS
-    if not file.exists():
-        raise DataError(f"{file}: is not there; learn=new_rows and lr_old_rows need a model made by `lep initialize`")
-    return torch.tensor(json.loads(file.read_text()), dtype=torch.int64)
+    if not (source.path / COMPOSED_ROWS).exists():
+        raise DataError(
+            f"{source.path / COMPOSED_ROWS}: is not there; learn=new_rows and lr_old_rows need a model made by "
+            "`lep initialize`"
+        )
+    return _composed(source)
 
 
-def _heldout_measure(settings: Pretrain, tokenizer: PreTrainedTokenizerBase) -> Measure:
-    """Bits per byte of held-out text by language; the score is their mean, each language weighing as in the mixture."""
+def _composed(source: ModelFolder) -> torch.Tensor:
+    """Ids of the new tokens, as far as it is known: those whose rows `initialize` composed."""
+    file = source.path / COMPOSED_ROWS
+    return torch.tensor(json.loads(file.read_text()) if file.exists() else [], dtype=torch.int64)
+
+
+def _stays_inside(settings: Pretrain, loaded: PreTrainedModel) -> bool:
+    """Whether attention is kept inside documents: as wished, where the model can."""
+    if not settings.inside_documents:
+        return False
+    if not (able := attends_inside_documents(loaded, batch=min(2, settings.micro_batch_size))):
+        note("the attention of this model does not stay inside documents: each sees those packed before it")
+    return able
+
+
+def _heldout(settings: Pretrain, source: ModelFolder, tokenizer: PreTrainedTokenizerBase) -> HeldOut:
     texts = {
         language: heldout_excerpt(settings.corpus, language, characters=settings.evaluation_characters)
         for language in corpus_languages(settings.corpus)
     }
-    ids = {
-        language: [tokenizer(text, add_special_tokens=False)["input_ids"] for text in documents]
-        for language, documents in texts.items()
-    }
-    prefix, total = document_prefix(tokenizer), sum(settings.mixture.values())
+    return HeldOut(texts, tokenizer, _composed(source), settings.mixture, block=settings.block)
 
-    def measure(model: TrainableTables) -> Mapping[str, Any]:
-        found = {
-            language: bits_per_byte(
-                documents, bits=total_bits(model, ids[language], prefix=prefix, block=settings.block)
-            )
-            for language, documents in texts.items()
-        }
-        note("held-out bits per byte: " + ", ".join(f"{language} {value:.4f}" for language, value in found.items()))
-        score = sum(share * found[language] for language, share in settings.mixture.items()) / total
-        return {"score": score, "bits_per_byte": found}
 
-    return measure
+def _measured(heldout: HeldOut, model: TrainableTables) -> dict[str, Any]:
+    found = heldout.measure(model)
+    note(in_words(found))
+    return found
 
 
 def _write(trained: Training, source: ModelFolder, out: Path) -> None:
@@ -126,5 +121,27 @@ def _write(trained: Training, source: ModelFolder, out: Path) -> None:
     for name, table in copy_with_tables(layout, out, values=values).items():
         table[:] = trained.tables[name]
     copy_tokenizer(source.path, out)
-    shutil.rmtree(out / "checkpoints")
-    shutil.rmtree(out / "samples")
+
+
+def _finish(out: Path, trained: Training, *, source: ModelFolder, samples: Samples, heldout: HeldOut) -> dict[str, Any]:
+    """Write the result and take away what only the work needed; returns the room's numbers."""
+    _write(trained, source, out)
+    numbers = _numbers(trained, samples, heldout)
+    for done in ("checkpoints", "samples"):
+        shutil.rmtree(out / done)
+    return numbers
+
+
+def _numbers(trained: Training, samples: Samples, heldout: HeldOut) -> dict[str, Any]:
+    never, rarely = (seen_less_often(heldout.new_ids, samples.counts, times=times) for times in (1, 100))
+    return {
+        "trained_tokens": samples.tokens,
+        "passes": dict(samples.passes),
+        "inside_documents": samples.inside_documents,
+        "new_tokens": {"known": len(heldout.new_ids), "never_seen": never, "seen_less_than_100_times": rarely},
+        "tokens_per_second": trained.tokens_per_second,
+        "utilisation": trained.utilisation,
+        "best_step": trained.best_step,
+        "curve": trained.curve,
+        "losses": trained.losses,
+    }
