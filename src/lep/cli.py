@@ -22,7 +22,7 @@ from rich.text import Text
 from lep.config import ROOMS
 from lep.engine.processes import give_up, is_main, leave, main_first, rank
 from lep.errors import LepError, UsageError
-from lep.terminal import Bar, Lines, summary
+from lep.terminal import Bar, Lines, compare_trainings, summary
 
 _FLAGS = {
     "--from": "begin with this room",
@@ -107,7 +107,7 @@ def _how(verb: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, console: Console) -> int:
     from lep import pipeline
 
-    steps = pipeline.load_recipe(options.recipe, options.overrides)
+    steps = pipeline.load_recipe(options.recipe, options.overrides, last=options.to_)
     return _walk(pipeline.between(steps, first=options.from_, last=options.to_), options, console)
 
 
@@ -117,7 +117,7 @@ def _room(options: argparse.Namespace, console: Console) -> int:
     words: list[str] = options.words
     if words and words[0].endswith((".yaml", ".yml")):
         overrides = [word if word.startswith("out=") else f"{options.room}.{word}" for word in words[1:]]
-        steps = pipeline.load_recipe(Path(words[0]), overrides)
+        steps = pipeline.load_recipe(Path(words[0]), overrides, last=options.room)
         return _walk(pipeline.between(steps, first=options.room, last=options.room), options, console)
     return _walk(pipeline.room_steps(options.room, words), options, console)
 
@@ -139,6 +139,9 @@ def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -
         summary(step, did, console)
 
     pipeline.run(steps, replace=options.replace, started=started, ended=ended)
+    trained = [step for step in steps if step.room == "pretrain"]
+    if len(trained) > 1 and is_main():
+        compare_trainings(trained, console)
     return 0
 
 

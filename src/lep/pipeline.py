@@ -19,12 +19,12 @@ from typing import Any, get_origin
 import yaml
 from pydantic import ValidationError
 
-from lep.config import ROOMS, Settings, paths, with_paths
+from lep.config import ROOMS, Settings, free, paths, with_paths
 from lep.engine.processes import by_main, hear, is_main, join, tell, world
 from lep.errors import UsageError
 from lep.io.artifact import Plan, complete, is_finished
 
-_NAME = re.compile(r"\w[\w.-]*")
+_NAME = re.compile(r"\w[\w.+-]*")
 
 _CHECKED = ("propagate",)
 """Rooms whose `check(settings)` tells before any work that inputs do not agree, and `cost(settings)` what it takes."""
@@ -45,15 +45,17 @@ class Step:
     @property
     def plan(self) -> Plan:
         """What the artifact will be known by."""
-        return Plan(self.room, self.out, self.settings.model_dump(mode="json"), paths(self.settings))
+        settings = self.settings.model_dump(mode="json")
+        return Plan(self.room, self.out, settings, paths(self.settings), free=free(type(self.settings)))
 
 
-def load_recipe(file: Path, overrides: Sequence[str] = ()) -> list[Step]:
+def load_recipe(file: Path, overrides: Sequence[str] = (), *, last: str | None = None) -> list[Step]:
     """The steps of a recipe, resolved and validated.
 
     Args:
         file: YAML.
         overrides: `room.key=value` or `out=folder`; values are YAML.
+        last: what rooms after this one refer to is not looked at.
 
     Raises:
         UsageError: with every error at once: unknown rooms, unknown keys, wrong types, references to later rooms.
@@ -65,6 +67,7 @@ def load_recipe(file: Path, overrides: Sequence[str] = ()) -> list[Step]:
     steps: list[Step] = []
     problems: list[str] = []
     known: dict[str, Path] = {}
+    beyond = set(list(raw)[list(raw).index(last) + 1 :]) if last in raw else set()
     for room, section in raw.items():
         if room not in ROOMS:
             problems.append(f"{room}: no such room; rooms: {', '.join(ROOMS)}")
@@ -76,7 +79,7 @@ def load_recipe(file: Path, overrides: Sequence[str] = ()) -> list[Step]:
             settings = _validated(room, values, address, problems)
             if settings is not None:
                 resolved = with_paths(settings, lambda path, known=known: known.get(str(path), path))
-                problems += _forward_references(address, resolved, raw)
+                problems += [] if room in beyond else _forward_references(address, resolved, raw)
                 steps.append(Step(address, room, resolved, out / address))
             known[address] = out / address
     if problems:
@@ -235,7 +238,7 @@ def _sweep(room: str, section: Mapping[str, Any]) -> Iterator[tuple[str, dict[st
         raise UsageError(f"{room}.{swept[0]}: two values of one name; name them apart: {{first: …, second: …}}")
     for name, value in named:
         if not _NAME.fullmatch(str(name)):
-            raise UsageError(f"{room}.{swept[0]}: {name!r} cannot name a result; use letters, digits, and -_. within")
+            raise UsageError(f"{room}.{swept[0]}: {name!r} cannot name a result; use letters, digits, and -_.+ within")
         yield f"{room}/{name}", dict(section) | {swept[0]: value}
 
 

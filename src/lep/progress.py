@@ -26,6 +26,9 @@ class Listener(Protocol):
     def note(self, text: str) -> None:
         """A line worth keeping."""
 
+    def status(self, text: str) -> None:
+        """How the work goes at this moment; the next replaces it."""
+
     def end(self) -> None:
         """The work is over, or was given up."""
 
@@ -42,6 +45,12 @@ def note(text: str) -> None:
     """Report a line worth keeping: a measurement on the way, a step that was skipped."""
     if listener := _listener.get():
         listener.note(text)
+
+
+def status(text: str) -> None:
+    """Report how the work goes at this moment: the loss of the last step."""
+    if listener := _listener.get():
+        listener.status(text)
 
 
 @contextmanager

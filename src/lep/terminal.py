@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -22,9 +22,9 @@ class Bar:
 
     def begin(self, label: str, total: float, unit: str, done: float) -> None:
         what = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
-        rate = (TextColumn("{task.fields[unit]}"), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-        self.bar = Progress(*what, *rate, console=self.console, transient=True)
-        self.task = self.bar.add_task(label, total=round(total), completed=round(done), unit=unit, rate="")
+        told = [TextColumn(f"{{task.fields[{name}]}}") for name in ("unit", "rate", "status")]
+        self.bar = Progress(*what, *told, TimeRemainingColumn(), console=self.console, transient=True)
+        self.task = self.bar.add_task(label, total=round(total), completed=round(done), unit=unit, rate="", status="")
         self.bar.start()
 
     def advance(self, amount: float) -> None:
@@ -35,6 +35,10 @@ class Bar:
 
     def note(self, text: str) -> None:
         self.console.print(f"  {text}", style="dim", markup=False)
+
+    def status(self, text: str) -> None:
+        if self.bar:
+            self.bar.update(self.task, status=text)
 
     def end(self) -> None:
         if self.bar:
@@ -48,19 +52,24 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.label, self.unit, self.total, self.done, self.told = "", "", 1.0, 0.0, 0
+        self.last_status = ""
 
     def begin(self, label: str, total: float, unit: str, done: float) -> None:
         self.label, self.unit, self.total, self.done = label, unit, max(total, 1), done
-        self.told = int(10 * self.done / self.total)
+        self.told, self.last_status = int(10 * self.done / self.total), ""
 
     def advance(self, amount: float) -> None:
         self.done += amount
         if (tenth := int(10 * self.done / self.total)) > self.told:
             self.told = tenth
-            self.note(f"{self.label}: {min(self.done, self.total):,.0f} of {self.total:,.0f} {self.unit}")
+            status = f"; {self.last_status}" if self.last_status else ""
+            self.note(f"{self.label}: {min(self.done, self.total):,.0f} of {self.total:,.0f} {self.unit}{status}")
 
     def note(self, text: str) -> None:
         self.console.print(f"  {text}", markup=False, soft_wrap=True)
+
+    def status(self, text: str) -> None:
+        self.last_status = text
 
     def end(self) -> None:
         return
@@ -84,6 +93,8 @@ def summary(step: Any, did: bool, console: Console) -> None:
         _vocabulary(manifest.numbers, console)
     if step.room == "advise":
         _advice(step, manifest.numbers, console)
+    if step.room == "pretrain":
+        _pretraining(manifest.numbers, console)
     if step.room == "propagate":
         _propagation(manifest.numbers, console)
     if step.room == "report":
@@ -129,6 +140,38 @@ def _next(settings: Any, new_tokens: int) -> str:
     given |= {"kept_tokens": settings.kept_tokens} if settings.kept_tokens else {}
     words = [f"{key}={value}" for key, value in (given | {"new_tokens": new_tokens, "out": "…"}).items()]
     return shlex.join(["lep", "retokenize", *words])
+
+
+def _pretraining(numbers: Mapping[str, Any], console: Console) -> None:
+    best = next(row for row in numbers["curve"] if row["step"] == numbers["best_step"])
+    bits = ", ".join(f"{language} {value:.4f}" for language, value in best["bits_per_byte"].items())
+    used = f", {numbers['utilisation']:.0%} of what the machine can do" if numbers["utilisation"] else ""
+    rare = numbers["new_tokens"]
+    console.print(f"  step {best['step']} is the best: held-out bits per byte {bits}", markup=False, soft_wrap=True)
+    console.print(
+        f"  {numbers['tokens_per_second']:,.0f} tokens/s{used}; of {rare['known']:,} new tokens the samples hold "
+        f"{rare['never_seen']:,} never, {rare['seen_less_than_100_times']:,} less than 100 times",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def compare_trainings(steps: Sequence[Any], console: Console) -> None:
+    """Several results of `pretrain` side by side, the best first."""
+    from lep.io.artifact import read_manifest
+
+    rows = []
+    for step in steps:
+        numbers = read_manifest(step.out).numbers
+        rows.append((next(row for row in numbers["curve"] if row["step"] == numbers["best_step"]), step, numbers))
+    rows.sort(key=lambda row: row[0]["score"])
+    languages = list(rows[0][0]["bits_per_byte"])
+    table = Table("pretrain", "best step", *(f"bits per byte, {language}" for language in languages), "tokens/s")
+    for i, (best, step, numbers) in enumerate(rows):
+        bits = [f"{best['bits_per_byte'][language]:.4f}" for language in languages]
+        speed = f"{numbers['tokens_per_second']:,.0f}"
+        table.add_row(step.address, f"{best['step']:,}", *bits, speed, style="bold" if i == 0 else None)
+    console.print(table)
 
 
 def _propagation(numbers: Mapping[str, Any], console: Console) -> None:

@@ -181,3 +181,12 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path, text: str) -> None:
 def test_flatten_names_every_value() -> None:
     nested = {"a": {"b": [1, {"c": 2}]}, "d": "x", "e": None, "f": (3,)}
     assert flatten(nested) == {"a.b.0": 1, "a.b.1.c": 2, "d": "x", "e": None, "f.0": 3}
+
+
+def test_settings_that_say_how_to_work_do_not_count(plan: Plan) -> None:
+    free, work = replace(plan, free=frozenset({"knob"})), Work(crashes=1)
+    with pytest.raises(KeyboardInterrupt):
+        complete(free, work)
+    other = replace(free, settings={**plan.settings, "knob": 2})
+    assert complete(other, work) and "part1" in work.found[1]  # it went on in the same folder
+    assert not complete(free, work) and read_manifest(plan.out).settings["knob"] == 2

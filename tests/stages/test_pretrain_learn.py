@@ -119,6 +119,23 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(
     assert logs[0] == logs[1]
 
 
+def test_an_interrupted_run_goes_on_in_other_micro_batches(
+    initialized, corpus, make_artifact, interrupt, tmp_path
+) -> None:
+    """As after running out of memory: the steps and their samples are the same."""
+    wanted = settings(initialized["tied"], corpus)
+    whole = make_artifact(wanted, tmp_path / "whole").numbers
+    interrupt(3)
+    with pytest.raises(KeyboardInterrupt):
+        make_artifact(wanted, tmp_path / "out")
+    interrupt(0)
+    smaller = settings(initialized["tied"], corpus, micro_batch_size=2, gradient_checkpointing=True)
+    found = make_artifact(smaller, tmp_path / "out").numbers
+    losses = [torch.tensor([row["loss"] for row in numbers["losses"]]) for numbers in (found, whole)]
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-5)
+    assert torch.equal(losses[0][:2], losses[1][:2])  # kept from before
+
+
 def told(log: Path) -> list[dict[str, Any]]:
     """The lines of a log, without what time changes."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]

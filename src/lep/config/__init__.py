@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from lep.config.models import Initialize, Pretrain, Propagate, Tables, Tune
 from lep.config.results import Evaluate, Report
-from lep.config.settings import Settings
+from lep.config.settings import How, Settings
 from lep.config.vocabulary import Advise, Collect, Retokenize, Source, VocabularyKind
 
 ROOMS: dict[str, type[Settings]] = {
@@ -31,6 +31,11 @@ ROOMS: dict[str, type[Settings]] = {
 def paths(settings: Settings) -> dict[str, Path]:
     """Every input of a room, by its place in the settings: `base`, `models.adapted`, `sources.ru.files.0`."""
     return {name: value for name, value in flatten(settings.model_dump()).items() if isinstance(value, Path)}
+
+
+def free(room: type[Settings]) -> frozenset[str]:
+    """Knobs that say how to work, not what to make: an artifact is the same with any value of them."""
+    return frozenset(name for name, knob in room.model_fields.items() if How in knob.metadata)
 
 
 S = TypeVar("S", bound=Settings)
@@ -78,6 +83,7 @@ __all__ = [
     "Tune",
     "VocabularyKind",
     "flatten",
+    "free",
     "paths",
     "with_paths",
 ]

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lep.config.settings import Count, Dtype, NonNegative, Positive, Settings, Share
+from lep.config.settings import Count, Dtype, How, NonNegative, Positive, Settings, Share
+
+Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"]
 
 
 class Tables(Settings):
@@ -62,9 +64,9 @@ class Pretrain(Settings):
     """Attention stays inside documents and positions restart, where several stand in a sample."""
     batch_size: Count = 256
     """Samples in an optimizer step, of all processes together."""
-    micro_batch_size: Count = 4
+    micro_batch_size: Annotated[Count, How] = 4
     """Samples in a forward pass of one process; times the processes, it must divide `batch_size`."""
-    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    parallel: Annotated[Literal["ddp", "fsdp2"], How] = "ddp"
     """How several processes share the work: `ddp`: each holds the whole model; `fsdp2`: each holds a part of it."""
     schedule: Literal["cosine", "warmup_stable_decay"] = "cosine"
     """After the warm-up: down to 0 by a cosine, or constant and then linearly down to 0."""
@@ -80,17 +82,17 @@ class Pretrain(Settings):
     """AdamW's ε."""
     dtype: Dtype = "bfloat16"
     """Precision of what is frozen and of activations; what learns is kept in float32."""
-    attention: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
+    attention: Annotated[Attention | None, How] = None
     """transformers' implementation of attention; none: `sdpa` on an accelerator, `eager` on a processor."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[bool, How] = False
     """Compute the layers' activations twice instead of keeping them: less memory, a third more work."""
-    compile: bool = False
+    compile: Annotated[bool, How] = False
     """Compile the layers by torch: a minute or more at the start, faster steps after."""
     evaluations: Count = 4
     """How often, evenly over the run, held-out text is measured and a checkpoint is saved; the best is the result."""
     evaluation_characters: Count = 20_000
     """Characters of held-out text a language in those measurements."""
-    tensorboard: bool = False
+    tensorboard: Annotated[bool, How] = False
     """Write the log for TensorBoard, too, into the result's `tensorboard/`; the library must be installed."""
     seed: int = 0
     """Order of the samples, and the adapters at the start."""
@@ -121,7 +123,7 @@ class Tune(Settings):
     """Peak learning rate, linear warm-up over a twentieth of the steps, then cosine."""
     batch_size: Count = 128
     """Conversations in an optimizer step."""
-    micro_batch_size: Count = 8
+    micro_batch_size: Annotated[Count, How] = 8
     """Conversations in a forward pass; must divide `batch_size`."""
     weight_decay: NonNegative = 0.05
     """AdamW's weight decay."""

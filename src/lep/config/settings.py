@@ -13,6 +13,10 @@ Count = Annotated[int, Field(gt=0)]
 Dtype = Literal["float32", "bfloat16"]
 
 
+class How:
+    """Marks a knob that says how to work, not what to make: `Annotated[Count, How]`."""
+
+
 class Settings(BaseModel):
     """The rules that all settings share: frozen, unknown keys are errors, docstrings are the documentation."""
 

@@ -14,7 +14,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from lep.errors import LepError
-from lep.progress import Advance
+from lep.progress import Advance, status
 
 Measured = Mapping[str, Any]
 """What was measured on the way, `score` among it: the lower, the better."""
@@ -83,8 +83,10 @@ class Watch(TrainerCallback):
                 )
         if "loss" in logs:
             speed = self.tokens_per_step / self.last if self.last else 0.0
-            row = {name: logs[name] for name in _KEPT if name in logs} | {"tokens_per_second": speed}
-            self._write(state, row | ({"utilisation": speed / self.tokens_at_peak} if self.tokens_at_peak else {}))
+            used = {"utilisation": speed / self.tokens_at_peak} if self.tokens_at_peak else {}
+            row = {name: logs[name] for name in _KEPT if name in logs} | {"tokens_per_second": speed, **used}
+            self._write(state, row)
+            status(f"loss {row['loss']:.3f}" + "".join(f", {share:.0%} of the machine" for share in used.values()))
         elif "score" in logs:
             self._write(state, logs)
 

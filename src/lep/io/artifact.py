@@ -80,6 +80,8 @@ class Plan:
     out: Path
     settings: Mapping[str, Any]
     inputs: Mapping[str, Path]
+    free: frozenset[str] = frozenset()
+    """Settings that do not count: interrupted work goes on with others."""
 
     @property
     def partial(self) -> Path:
@@ -179,7 +181,8 @@ def is_finished(plan: Plan) -> bool:
 
 def _identity(plan: Plan, inputs: Mapping[str, Input]) -> str:
     """Settings name inputs by path; the contents count, not the paths."""
-    settings = {name: value for name, value in flatten(plan.settings).items() if name not in plan.inputs}
+    ignored = {*plan.inputs, *plan.free}
+    settings = {name: value for name, value in flatten(plan.settings).items() if name not in ignored}
     known = {"room": plan.room, "settings": settings, "inputs": {k: v.fingerprint for k, v in inputs.items()}}
     known["lep"] = _version("lep")
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
