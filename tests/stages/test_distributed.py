@@ -1,0 +1,120 @@
+"""Two processes train as one does, however the work is shared and whatever ends it on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from lep import pipeline
+from lep.io.artifact import read_manifest
+
+WAYS = ("ddp", "fsdp2")
+LEP = ("-m", "lep.cli")
+
+
+def torchrun(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The arguments, run by two processes; ends whatever happens, since a test has a time limit."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*launcher, *map(str, arguments)], capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def recipe(bases, extended, corpus, tmp_path_factory) -> Path:
+    """initialize and pretrain, six steps of eight samples, in micro-batches of two."""
+    file = tmp_path_factory.mktemp("distributed") / "recipe.yaml"
+    pretrain = {
+        "model": "initialize",
+        "corpus": str(corpus),
+        "mixture": {"ru": 3, "en": 1},
+        "tokens": 6 * 8 * 32,
+        "block": 32,
+        "batch_size": 8,
+        "micro_batch_size": 2,
+        "learn": "embeddings+lora",
+        "lr": 1e-2,
+        "warmup_steps": 1,
+        "weight_decay": 0.5,
+        "evaluations": 3,
+        "evaluation_characters": 300,
+        "dtype": "float32",
+    }
+    initialize = {"base": str(bases["untied"]), "tokenizer": str(extended)}
+    file.write_text(yaml.safe_dump({"initialize": initialize, "pretrain": pretrain}, sort_keys=False))
+    return file
+
+
+@pytest.fixture(scope="module")
+def alone(recipe, tmp_path_factory) -> Path:
+    """The result of one process."""
+    out = tmp_path_factory.mktemp("alone")
+    steps = pipeline.load_recipe(recipe, [f"out={out}"])
+    pipeline.run(steps, replace=False, started=lambda _: None, ended=lambda *_: None)
+    return out / "pretrain"
+
+
+@pytest.fixture(scope="module")
+def together(recipe, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The results of two processes, and how their launcher ended: see two_processes.py."""
+    out = tmp_path_factory.mktemp("together")
+    return out, torchrun(Path(__file__).with_name("two_processes.py"), recipe, out)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_train_as_one(alone, together, tensors, way) -> None:
+    found, expected = together[0] / "unbroken" / way / "pretrain", alone
+    numbers, wanted = read_manifest(found).numbers, read_manifest(expected).numbers
+    torch.testing.assert_close(losses(numbers), losses(wanted), rtol=1e-5, atol=1e-5)
+    assert len(losses(numbers)) == 6
+    for measured, other in zip(numbers["curve"], wanted["curve"], strict=True):
+        assert measured["bits_per_byte"] == pytest.approx(other["bits_per_byte"], rel=1e-5)
+    before, after, other = (tensors(folder) for folder in (alone.parent / "initialize", found, expected))
+    assert after.keys() == other.keys()
+    for name, tensor in other.items():
+        torch.testing.assert_close(after[name], tensor, rtol=1e-2, atol=1e-4, msg=name)
+    assert {name for name in before if not torch.equal(before[name], after[name])} >= {"lm_head.weight"}
+
+
+def losses(numbers: Any) -> torch.Tensor:
+    return torch.tensor([row["loss"] for row in numbers["losses"]])
+
+
+def test_a_killed_process_ends_the_others(together) -> None:
+    out, ended = together
+    assert ended.returncode == 1 and f"Signal {signal.SIGKILL.value}" in ended.stderr, ended.stderr
+    assert (out / "broken" / "fsdp2" / "pretrain.partial").exists()
+
+
+def test_an_interrupted_run_ends_as_an_unbroken_one(together, tensors) -> None:
+    assert_same(together[0] / "broken" / "ddp", together[0] / "unbroken" / "ddp", tensors)
+
+
+def test_a_killed_run_ends_as_an_unbroken_one(recipe, together, tensors) -> None:
+    out = together[0] / "broken" / "fsdp2"
+    ended = torchrun(*LEP, "run", recipe, f"out={out}", "pretrain.parallel=fsdp2")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("initialize →") == ended.stdout.count("pretrain →") == 1
+    assert_same(out, together[0] / "unbroken" / "fsdp2", tensors)
+
+
+def assert_same(found: Path, expected: Path, tensors: Callable[[Path], dict[str, torch.Tensor]]) -> None:
+    numbers, wanted = (read_manifest(folder / "pretrain").numbers for folder in (found, expected))
+    assert all(numbers[key] == wanted[key] for key in ("curve", "losses", "trained_tokens"))
+    after, other = tensors(found / "pretrain"), tensors(expected / "pretrain")
+    assert after.keys() == other.keys() and all(torch.equal(after[name], other[name]) for name in other)
+
+
+def test_what_is_wrong_everywhere_is_told_once(recipe, tmp_path) -> None:
+    ended = torchrun(*LEP, "run", recipe, f"out={tmp_path}", "pretrain.batch=6")
+    assert ended.returncode == 1 and "exitcode  : 2" in ended.stderr
+    assert ended.stderr.count("pretrain.batch: Extra inputs are not permitted") == 1
+    assert "process 1:" not in ended.stderr
