@@ -211,3 +211,12 @@ def test_compare_what_is_not_there(tokenizers, tmp_path: Path, capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["compare", there])
     assert stopped.value.code == 2
+
+
+def test_flags_may_stand_among_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["propagate", "base=a", "--dry-run", "adapted=b", "instruct=c", "--replace", "out=d"]) == 2
+    assert "propagate → d (to do)" in capsys.readouterr().out
+    for wrong in (["propagate", "base=a", "--no-such-flag"], ["propagate", "base=a", "--dry-run", "base"]):
+        with pytest.raises(SystemExit) as left:
+            main(wrong)
+        assert left.value.code == 2 and "unrecognized arguments" in capsys.readouterr().err

@@ -54,9 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Help and errors are the main process's to print."""
     if is_main():
-        return _parser().parse_args(arguments)
+        return _options(_parser(), arguments)
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        return _parser().parse_args(arguments)
+        return _options(_parser(), arguments)
+
+
+def _options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Flags may stand anywhere among `key=value`, which argparse alone does not see."""
+    options, rest = parser.parse_known_args(arguments)
+    found: list[str] | None = getattr(options, "overrides", getattr(options, "words", None))
+    if found is None or any(word.startswith("-") or "=" not in word for word in rest):
+        parser.parse_args(arguments)  # says what is wrong
+    else:
+        found += rest
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
