@@ -95,6 +95,13 @@ def test_one_process_ends_by_its_exit_code_and_many_at_once(become, monkeypatch)
     assert ended == [2]
 
 
+@pytest.mark.parametrize("name", ["ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"])
+def test_engines_that_do_not_know_of_tables_are_refused(name, monkeypatch) -> None:
+    monkeypatch.setenv(name, "true")
+    with pytest.raises(UsageError, match=f"{name}.*give pretrain.parallel=fsdp2"):
+        processes.join()
+
+
 def test_a_step_is_divided_among_all_processes(become) -> None:
     assert processes.micro_batches(batch_size=12, micro_batch_size=2) == 6
     become(1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lep.engine.layers import decoder_layers, learnt_weights, let_layers_learn
-from lep.engine.sharding import gather, observe, shard, share, whole
+from lep.engine.sharding import gather, observe, shard, share, take_state, whole, whole_state
 from lep.engine.tables import TrainableTables
 
 IDS = torch.arange(24).reshape(2, 12)
@@ -88,6 +90,34 @@ def test_the_state_is_whole_and_comes_back() -> None:
     assert not any(isinstance(weight, DTensor) for weight in state.values())
     other.load_state_dict(state)
     assert all(torch.equal(weight, state[name]) for name, weight in other.state_dict().items())
+
+
+def stepped(model: TrainableTables, *, steps: int, state: dict[str, Any] | None = None) -> torch.optim.AdamW:
+    learns = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(learns, lr=0.1, fused=True)
+    if state:
+        take_state(optimizer, deepcopy(state))
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(input_ids=IDS, labels=IDS).loss.backward()
+        optimizer.step()
+    return optimizer
+
+
+def test_an_optimizer_goes_on_from_the_whole_state_of_another_divided_or_not() -> None:
+    model, parts = trainable(dtype=torch.float32), divided(dtype=torch.float32)
+    states = [stepped(model, steps=2).state_dict(), whole_state(stepped(parts, steps=2))]
+    for number, moments in states[0]["state"].items():
+        for name, value in moments.items():
+            found = states[1]["state"][number][name]
+            assert type(found) is torch.Tensor and torch.equal(found, value), name
+    weights = deepcopy(model.state_dict())
+    for fresh, state in ((divided(dtype=torch.float32), states[0]), (trainable(dtype=torch.float32), states[1])):
+        fresh.load_state_dict(weights)
+        stepped(fresh, steps=1, state=state)
+        stepped(model, steps=1, state=states[0])
+        assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in model.state_dict().items())
+        model.load_state_dict(weights)
 
 
 @pytest.mark.parametrize("learn", ["new_rows", "embeddings+lora", "full"])

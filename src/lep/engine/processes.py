@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
 _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_ENGINES = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "accelerate's FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
 _PAUSE = 0.2
 """Seconds between two looks at the store."""
 
@@ -51,7 +56,17 @@ def is_main() -> bool:
 
 
 def join() -> None:
-    """Meet the other processes: after this, torch's collective operations work. Before any tensor is on a device."""
+    """Meet the other processes: after this, torch's collective operations work. Before any tensor is on a device.
+
+    Raises:
+        UsageError: the launcher is to have the model divided by an engine that does not know of tables.
+    """
+    for name, engine in _ENGINES.items():
+        if os.environ.get(name, "").lower() == "true":
+            raise UsageError(
+                f"{engine} was chosen in accelerate's configuration ({name}); choose distributed_type MULTI_GPU there "
+                "and give pretrain.parallel=fsdp2: lep divides the model itself"
+            )
     if world() > 1:
         _store()
 

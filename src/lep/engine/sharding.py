@@ -12,18 +12,13 @@ own forward uses, while tables are used by others. What is divided, and why:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_optimizer_state_dict,
-)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -38,8 +33,6 @@ T = TypeVar("T")
 
 _OBSERVED = "_observed"
 """Name of the method by which `observe` is a forward pass to FSDP."""
-
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def shard(model: nn.Module, *, layers: Iterable[nn.Module]) -> None:
@@ -110,8 +103,31 @@ def gather(model: nn.Module) -> None:
             module._buffers[name] = None if buffer is None else buffer.to(place)
 
 
+def whole_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What `optimizer.state_dict()` would be if nothing were divided; as `whole` gives it."""
+    given = optimizer.state_dict()
+    return given | {"state": _each(given["state"], lambda number, value: whole(value))}
+
+
+def take_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Take this process's share of what `whole_state` gave, or an optimizer of undivided parameters."""
+    parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
+
+    def own(number: int, value: Tensor) -> Tensor:
+        of_weight = value.shape == parameters[number].shape  # and not a count of steps
+        return share(value, like=parameters[number]) if of_weight else value
+
+    optimizer.load_state_dict({**state, "state": _each(state["state"], own)})
+
+
+def _each(
+    state: Mapping[int, Mapping[str, Tensor]], change: Callable[[int, Tensor], Tensor]
+) -> dict[int, dict[str, Tensor]]:
+    return {number: {name: change(number, value) for name, value in of.items()} for number, of in state.items()}
+
+
 class ShardedTrainer(Trainer):
-    """A Trainer that leaves a divided model as it is; its checkpoints are whole, and fit any number of processes.
+    """A Trainer that leaves a divided model as it is; its checkpoints are whole: any Trainer goes on from them.
 
     Of a model that transformers itself divided at loading, the Trainer knows that it must be neither wrapped nor saved
     by one process alone; it saves no optimizer for it, which is done here.
@@ -127,7 +143,7 @@ class ShardedTrainer(Trainer):
         self.is_distributed_loading_by_transformers = True
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        state = get_optimizer_state_dict(self.model, self.optimizer.optimizer, options=_WHOLE)
+        state = whole_state(self.optimizer.optimizer)
         if self.args.should_save:
             torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
@@ -136,7 +152,7 @@ class ShardedTrainer(Trainer):
         if checkpoint is None:
             return
         state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
-        set_optimizer_state_dict(self.model, self.optimizer.optimizer, state, options=_WHOLE)
+        take_state(self.optimizer.optimizer, state)
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
 
     @contextmanager
