@@ -26,7 +26,7 @@ import torch
 from lep.engine.models import document_prefix, load_tokenizer
 from lep.engine.packing import OPEN_BLOCKS, pack_corpus
 
-BLOCK, SAMPLES, BOOK, TURNS = 1024, 3000, 1_000_000, 3
+BLOCK, SAMPLES, BOOK, TURNS = 1024, 6000, 1_000_000, 3
 Queue = multiprocessing.Queue
 """Takes a side's tokens, seconds, processor seconds and memory in bytes."""
 

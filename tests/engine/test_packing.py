@@ -204,9 +204,11 @@ def test_what_the_tokenizer_would_cut_or_pad_is_whole(tokenizers, corpus, pack, 
     assert (tmp_path / "cut" / "ids.bin").read_bytes() == (pack(samples=9, en=1).folder / "ids.bin").read_bytes()
 
 
-def test_one_seed_is_one_order_in_batches_of_any_size(pack, monkeypatch) -> None:
+@pytest.mark.parametrize("cores", [1, 5])
+def test_one_seed_is_one_order_in_batches_of_any_size_on_any_cores(pack, monkeypatch, cores) -> None:
     first, other = (pack(samples=60, ru=1, en=1, seed=seed) for seed in (3, 4))
     monkeypatch.setattr(packing, "BATCH_BYTES", 100)
+    monkeypatch.setattr(packing, "_CORES", cores)
     monkeypatch.setattr(packing, "_READ_BYTES", 7)
     again = pack(samples=60, ru=1, en=1, seed=3)
     assert files(first.folder) == files(again.folder)

@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import os
 from bisect import bisect_right, insort
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,10 @@ from lep.progress import progress
 OPEN_BLOCKS = 32
 """Blocks that are filled at the same time: the more, the less padding."""
 
-BATCH_BYTES = (1 << 18) * (os.cpu_count() or 1)
-"""Text that is encoded at a time, all cores together: enough for each, and little beside a model."""
+BATCH_BYTES = 1 << 16
+"""Text that is encoded at a time, or one longer document."""
+
+_CORES = os.cpu_count() or 1
 
 _READ_BYTES = 1 << 24
 _length = attrgetter("length")
@@ -153,18 +154,21 @@ class Stream:
                     f"{self.lines.file}: all its documents have {tokens:,} tokens, and a block is larger: "
                     f"{self.cutter.block:,}; collect more text, or give a smaller block"
                 )
-            yield np.array(ids, dtype=np.int32), number % count == 0
+            yield ids, number % count == 0
 
-    def _encoded(self) -> Iterator[list[int]]:
-        """Ids of each document; the next batch is encoded, on all cores, while this one is used."""
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            encode = partial(pool.submit, self.encoder.encode_batch_fast, add_special_tokens=False)
-            coming = map(encode, self.lines.batches(seed=self.seed))
-            ready = next(coming)
-            for following in coming:
-                for encoding in ready.result():
-                    yield encoding.ids
-                ready = following
+    def _encoded(self) -> Iterator[NDArray[np.int32]]:
+        """Ids of each document; the next batches are encoded, one for each core, while this one is used."""
+        with ThreadPoolExecutor(_CORES) as pool:
+            coming: deque[Future[list[NDArray[np.int32]]]] = deque()
+            for batch in self.lines.batches(seed=self.seed):
+                coming.append(pool.submit(self._encode, batch))
+                if len(coming) > _CORES:
+                    yield from coming.popleft().result()
+
+    def _encode(self, batch: list[str]) -> list[NDArray[np.int32]]:
+        """Ids alone: what else `tokenizers` tells of a text takes many times its memory."""
+        found = self.encoder.encode_batch_fast(batch, add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in found]
 
 
 def pack_corpus(
