@@ -1,0 +1,15 @@
+#!/bin/sh
+# Many nodes: sbatch docs/launch/slurm.sh RECIPE [key=value …]
+# One task a node starts that node's processes. A job that ended before its time is queued again, and goes on.
+#SBATCH --job-name=lep
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=64
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+srun --kill-on-bad-exit=1 torchrun --nnodes "$SLURM_JOB_NUM_NODES" --nproc-per-node gpu \
+    --rdzv-backend c10d --rdzv-endpoint "$first:29500" --rdzv-id "$SLURM_JOB_ID" \
+    -m lep.cli pretrain "$@" parallel=fsdp2
