@@ -11,7 +11,13 @@ from pydantic import BaseModel, ValidationError
 from lep import config
 from lep.config import ROOMS, Evaluate, Settings, paths, with_paths
 
-MODELS = {**ROOMS, "source": config.Source, "tables": config.Tables}
+PARTS = {
+    "source": config.Source,
+    "tables": config.Tables,
+    "conversations": config.Conversations,
+    "tuning": config.Tuning,
+}
+MODELS: dict[str, type[Settings]] = {**ROOMS, **PARTS}
 EVALUATE = Evaluate(models={"a": Path("x"), "b": Path("y")}, corpus=Path("c"), skills=Path("s"))
 
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lep.config.models import Initialize, Pretrain, Propagate, Tables, Tune
+from lep.config.models import Initialize, Pretrain, Propagate, Tables
 from lep.config.results import Evaluate, Report
 from lep.config.settings import How, Settings
+from lep.config.tuning import Conversations, Tune, Tuning
 from lep.config.vocabulary import Advise, Collect, Retokenize, Source, VocabularyKind
 
 ROOMS: dict[str, type[Settings]] = {
@@ -71,6 +72,7 @@ __all__ = [
     "ROOMS",
     "Advise",
     "Collect",
+    "Conversations",
     "Evaluate",
     "Initialize",
     "Pretrain",
@@ -81,6 +83,7 @@ __all__ = [
     "Source",
     "Tables",
     "Tune",
+    "Tuning",
     "VocabularyKind",
     "flatten",
     "free",

@@ -106,35 +106,6 @@ class Pretrain(Settings):
         return self
 
 
-class Tune(Settings):
-    """Model + instruction data → tuned model: LoRA on the linear layers, whole tables, merged; loss on answers only."""
-
-    model: Path
-    """Folder of the model to tune; its tokenizer must have a chat template."""
-    data: Path
-    """Conversations as .jsonl rows with `prompt` and `completion`, each a list of messages."""
-    epochs: Positive = 1.0
-    """Passes over the data."""
-    lora_rank: Count = 32
-    """Rank r of the adapters."""
-    lora_alpha: Count = 16
-    """α of the adapters: their product is scaled by α / r."""
-    lr: Positive = 5e-5
-    """Peak learning rate, linear warm-up over a twentieth of the steps, then cosine."""
-    batch_size: Count = 128
-    """Conversations in an optimizer step."""
-    micro_batch_size: Annotated[Count, How] = 8
-    """Conversations in a forward pass; must divide `batch_size`."""
-    weight_decay: NonNegative = 0.05
-    """AdamW's weight decay."""
-    maximum_length: Count = 4096
-    """A conversation of more tokens is an error, not a cut answer."""
-    dtype: Dtype = "bfloat16"
-    """Precision of the frozen weights and of activations; what learns is kept in float32."""
-    seed: int = 0
-    """Order of the conversations."""
-
-
 class Propagate(Settings):
     """Base, adapted and instruct model → propagated model: the instruct model with the new vocabulary."""
 

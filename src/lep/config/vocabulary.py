@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from lep.config.origin import Origin
 from lep.config.settings import Count, Positive, Settings, Share
 
 VocabularyKind = Literal["extended", "optimized", "bpe", "unigram"]
 
-_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
-
-class Source(Settings):
+class Source(Origin):
     """Text of one language: files, or a data set that `datasets` reads."""
 
-    files: list[Path] | None = None
-    """Files of documents: .jsonl (also .gz, .xz), .txt (documents parted by blank lines) or .parquet; a folder stands
-    for all such files in it."""
-    dataset: str | Path | None = None
-    """Instead of files: a data set on the Hugging Face hub (`owner/name`), or a folder that is laid out like one."""
-    name: str | None = None
-    """The data set's configuration; none: its only or default one."""
-    split: str | None = None
-    """The data set's split; none: `train`."""
-    revision: str | None = None
-    """Branch, tag or commit of a data set on the hub; none: the newest, so that a later run may read other text."""
     field: str = "text"
     """The key (jsonl) or the column (parquet, data set) that holds a document's text."""
     script: str | None = None
@@ -37,26 +24,6 @@ class Source(Settings):
     """ISO 639-1 code of the language that a document must be identified as, as `ru`; none: any."""
     maximum_characters: Count | None = None
     """Stop reading after about this many characters of kept text; none: read all."""
-
-    @field_validator("dataset")
-    @classmethod
-    def _folder_or_id(cls, dataset: str | Path | None) -> str | Path | None:
-        """A folder is an input, like a file; an id on the hub is a setting."""
-        if isinstance(dataset, str) and Path(dataset).is_dir():
-            return Path(dataset)
-        if isinstance(dataset, str) and not _HUB_ID.fullmatch(dataset):
-            raise ValueError(f"{dataset} is neither a folder that is there nor an id on the hub (owner/name)")
-        return dataset
-
-    @model_validator(mode="after")
-    def _agree(self) -> Source:
-        if bool(self.files) == bool(self.dataset):
-            raise ValueError("give either files or dataset")
-        if self.files and (self.name or self.split or self.revision):
-            raise ValueError("name, split and revision belong to dataset")
-        if isinstance(self.dataset, Path) and self.revision:
-            raise ValueError("revision belongs to a data set on the hub; a folder has none")
-        return self
 
 
 class Collect(Settings):

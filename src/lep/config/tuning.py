@@ -1,0 +1,97 @@
+"""Settings of the rooms that train on conversations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lep.config.origin import Origin
+from lep.config.settings import Count, Dtype, How, NonNegative, Positive, Settings
+
+
+class Endpoint(Settings):
+    """A model that is served elsewhere and speaks OpenAI's protocol."""
+
+    url: Annotated[str, How]
+    """The address before `/chat/completions`, as in `http://localhost:8000/v1`."""
+    model: str
+    """The name under which the model is served."""
+    key_variable: Annotated[str, How] = "OPENAI_API_KEY"
+    """Environment variable with the key, where one is needed; the key itself is no setting and is kept nowhere."""
+    requests: Annotated[Count, How] = 16
+    """How many requests are under way at once."""
+
+
+class Conversations(Origin):
+    """Conversations of one source: files, or a data set that `datasets` reads."""
+
+    files: list[Path] | None = None
+    """Files of conversations: .jsonl (also .gz, .xz) or .parquet; a folder stands for all such files in it."""
+    minimum_score: float | None = None
+    """Where rows have a score, those with a lower one are left out; none: all are read."""
+
+
+class Tuning(Settings):
+    """What `tune` and `calibrate` have in common: what of a model learns from conversations, and how."""
+
+    model: Path
+    """Folder of the model to tune; its tokenizer must have a chat template."""
+    adapters: Literal["lora", "dora", "none"] = "lora"
+    """What learns in the layers: adapters on their linear maps, merged at the end (`dora`: with learnt lengths of the
+    maps' rows), or, with `none`, the layers themselves."""
+    layers: Literal["all", "first_last"] = "all"
+    """Which layers learn."""
+    lora_rank: Count = 32
+    """Rank r of the adapters."""
+    lora_alpha: Count = 16
+    """α of the adapters: their product is scaled by α / r."""
+    tables: Literal["frozen", "head", "both"] = "both"
+    """Which tables learn, whole; where one matrix is both, it learns as `head` and as `both`."""
+    epochs: Positive = 1.0
+    """Passes over the data."""
+    lr: Positive = 5e-5
+    """Peak learning rate, linear warm-up over a twentieth of the steps, then cosine."""
+    batch_size: Count = 128
+    """Samples in an optimizer step, of all processes together."""
+    micro_batch_size: Annotated[Count, How] = 8
+    """Samples in a forward pass of one process; times the processes, it must divide `batch_size`."""
+    weight_decay: NonNegative = 0.05
+    """AdamW's weight decay."""
+    maximum_length: Count = 4096
+    """A conversation of more tokens is an error, not a cut answer."""
+    packing: bool = False
+    """Put short conversations into one sample of up to `maximum_length` tokens; attention stays inside each."""
+    parallel: Annotated[Literal["ddp", "fsdp2"], How] = "ddp"
+    """How several processes share the work: `ddp`: each holds the whole model; `fsdp2`: each holds a part of it."""
+    gradient_checkpointing: Annotated[bool, How] = False
+    """Compute the layers' activations twice instead of keeping them: less memory, a third more work."""
+    dtype: Dtype = "bfloat16"
+    """Precision of the frozen weights and of activations; what learns is kept in float32."""
+    seed: int = 0
+    """Order of the samples, and the adapters at the start."""
+
+
+class Tune(Tuning):
+    """Model + instruction data → tuned model: adapters and tables learn, merged; loss on answers only."""
+
+    data: Path | dict[str, Path | Conversations]
+    """Conversations: a file (.jsonl, .parquet) or a folder of such; or several sources, each with a name."""
+    copies: Annotated[int, Field(ge=0)] = 0
+    """Copy tasks among the conversations: an article is to be repeated word by word."""
+    corpus: Path | None = None
+    """A corpus made by `collect`, whose held-out articles become copy tasks."""
+    method: Literal["sft", "dpo", "kto"] = "sft"
+    """`sft`: answers are learnt; `dpo`: of two answers to a prompt the chosen one is preferred to the rejected one;
+    `kto`: answers are labelled good or bad. Both compare with the model as it was."""
+    beta: Positive = 0.1
+    """β of `dpo` and `kto`: the greater, the nearer the result stays to the model as it was."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if (self.copies > 0) != (self.corpus is not None):
+            raise ValueError("copies and corpus belong together; give both, or neither")
+        if self.method != "sft" and (self.packing or self.copies):
+            raise ValueError(f"packing and copies are for method=sft, not for {self.method}")
+        return self
