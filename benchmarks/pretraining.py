@@ -1,11 +1,12 @@
 """Training the tables: ours beside transformers' plain Trainer with the same set of rows that learn.
 
-    python benchmarks/pretraining.py [SHAPE …]        (default: all of SHAPES)
+    python benchmarks/pretraining.py [SHAPE …]        (default: those for this machine)
 
-Every side is a process of its own with one thread, and they take turns step by step, so that a slow minute meets them
-all. Seconds are of the processor, the least of the steps after the first. Memory is the most that a process ever held,
-libraries included. Utilisation counts the products that the model needs over what one product of bfloat16 squares
-reached meanwhile. Weights are random, tokens follow Zipf's law.
+Every side is a process of its own. On a processor each has one thread, and they take turns step by step, so that a slow
+minute meets them all; seconds are of the processor, memory is the most that the process ever held, libraries included.
+On a GPU one runs after the other; seconds are of the clock, memory is what torch held there. Of seconds the least of
+the steps after the first counts. Utilisation counts the products that the model needs over what the machine can do: on
+a processor, what a product of bfloat16 squares reached meanwhile. Weights are random, tokens follow Zipf's law.
 
 Columns: tokens a second, ours over that; memory, ours over that; loss of the last step; utilisation. Sides:
 
@@ -28,12 +29,12 @@ from dataclasses import dataclass
 from typing import Any
 
 SIDES = ("ours", "bfloat16", "autocast")
-BATCH, ACCUMULATED, STEPS = 4, 2, 4
+STEPS = 4
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A tied Llama."""
+    """A Llama; `batch` samples in a pass, two passes in a step."""
 
     layers: int
     vocabulary: int
@@ -43,25 +44,31 @@ class Shape:
     heads: int = 9
     key_heads: int = 3
     inner: int = 1536
+    batch: int = 4
+    tied: bool = True
 
     @property
     def tokens(self) -> int:
         """In a step."""
-        return BATCH * ACCUMULATED * self.length
+        return PASSES * self.batch * self.length
 
-    def operations(self, *, learning: int) -> int:
-        """Products a token takes, forward and backward, times two: frozen matrices get no gradient."""
-        attention = 2 * self.dim * self.dim * (1 + self.key_heads / self.heads)
-        layer = 2 * 2 * (attention + 3 * self.dim * self.inner) + 3 * 4 * self.length * self.dim
-        return int(self.layers * layer) + 2 * self.dim * (2 * self.vocabulary + learning)
 
+PASSES = 2
+EXTENDED = {"vocabulary": 174_816, "new_rows": 46_560}
+"""The paper's extended vocabulary of LLaMa-3."""
 
 SHAPES = {
     "SmolLM2-135M, 52k": Shape(layers=30, vocabulary=52_152, new_rows=3_000, length=256),
-    "4 layers, 175k": Shape(layers=4, vocabulary=174_816, new_rows=46_560, length=512),
-    "the same, longer": Shape(layers=4, vocabulary=174_816, new_rows=46_560, length=1024),
+    "4 layers, 175k": Shape(layers=4, length=512, **EXTENDED),
+    "the same, longer": Shape(layers=4, length=1024, **EXTENDED),
 }
-"""The demo's; the paper's extended vocabulary of LLaMa-3 over few layers, and in the paper's blocks (takes 16 GB)."""
+"""For a processor: the demo's; few layers, and those in the paper's blocks (takes 16 GB)."""
+
+GPU_SHAPES = {
+    "1B, 175k": Shape(16, length=1024, dim=2048, heads=32, key_heads=8, inner=8192, batch=16, **EXTENDED),
+    "8B, 175k": Shape(32, length=1024, dim=4096, heads=32, key_heads=8, inner=14336, tied=False, **EXTENDED),
+}
+"""For a GPU of 80 GB: the shapes of Llama-3.2-1B and LLaMa-3-8B."""
 
 
 def trained_model(shape: Shape, side: str, *, learning: int) -> Any:
@@ -79,16 +86,19 @@ def trained_model(shape: Shape, side: str, *, learning: int) -> Any:
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.key_heads,
-        tie_word_embeddings=True,
+        tie_word_embeddings=shape.tied,
     )
-    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
+    attention = "sdpa" if torch.cuda.is_available() else "eager"
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=attention)
     old = shape.vocabulary - learning
     if side == "ours":
         return TrainableTables(model, new_rows=torch.arange(old, shape.vocabulary), old_rows_learn=False)
     model = (model.float() if side == "autocast" else model).requires_grad_(False)
-    table = model.get_input_embeddings().weight.requires_grad_()
-    if old:
-        table.register_hook(lambda gradient: gradient.index_fill(0, torch.arange(old), 0))
+    for table in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
+        table.requires_grad_()
+        if old:
+            table.register_hook(lambda gradient: gradient.index_fill(0, torch.arange(old, device=gradient.device), 0))
     return model
 
 
@@ -107,15 +117,17 @@ def child(shape: Shape, side: str, *, learning: int) -> None:
     import torch
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+    from lep.engine.utilisation import operations_per_token
+
     class Turns(TrainerCallback):
         started = 0.0
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             sys.stdin.readline()
-            self.started = time.process_time()
+            self.started = clock()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            print(time.process_time() - self.started, flush=True)
+            print(clock() - self.started, flush=True)
 
     torch.set_num_threads(1)
     model = trained_model(shape, side, learning=learning)
@@ -123,13 +135,13 @@ def child(shape: Shape, side: str, *, learning: int) -> None:
         arguments = TrainingArguments(
             output_dir=folder,
             max_steps=STEPS,
-            per_device_train_batch_size=BATCH,
-            gradient_accumulation_steps=ACCUMULATED,
+            per_device_train_batch_size=shape.batch,
+            gradient_accumulation_steps=PASSES,
             learning_rate=1e-3,
             lr_scheduler_type="constant",
             weight_decay=0.0,
             bf16=side == "autocast",
-            use_cpu=True,
+            use_cpu=not torch.cuda.is_available(),
             logging_steps=1,
             save_strategy="no",
             report_to="none",
@@ -139,13 +151,38 @@ def child(shape: Shape, side: str, *, learning: int) -> None:
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    print(json.dumps({"loss": losses[-1], "bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+    told = {"loss": losses[-1], "bytes": memory()}
+    if side == "ours":
+        told["operations"] = operations_per_token(model, block=shape.length)
+    print(json.dumps(told))
+
+
+def clock() -> float:
+    """Seconds: of the processor, or of the clock when the GPU has done what it was given."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def memory() -> int:
+    """The most bytes that were held."""
+    import torch
+
+    held = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else held
 
 
 def peak() -> float:
-    """Operations a second of processor time in a product of bfloat16 squares."""
+    """Operations a second of bfloat16 products: of a second of the processor, or of the GPU as its vendor says."""
     import torch
 
+    from lep.engine.peak import peak_operations_per_second
+
+    if torch.cuda.is_available():
+        return peak_operations_per_second(torch.device("cuda"), torch.bfloat16)
     torch.set_num_threads(1)
     a, b = torch.randn(2, 2048, 2048).bfloat16()
     started = time.process_time()
@@ -153,47 +190,66 @@ def peak() -> float:
     return 2 * 2048**3 / (time.process_time() - started)
 
 
-def compare(name: str, *, learning: int) -> None:
-    """Print a line for each side."""
-    sides = {
+def steps(name: str, sides: tuple[str, ...], *, learning: int) -> tuple[dict[str, list[float]], dict[str, Any], float]:
+    """Seconds of each step and what each side told at the end, step by step in turns; and the machine's best."""
+    processes = {
         side: subprocess.Popen(
             [sys.executable, __file__, "--child", name, side, str(learning)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        for side in SIDES
+        for side in sides
     }
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
     best = peak()
     for _ in range(STEPS):
-        for side, process in sides.items():
+        for side, process in processes.items():
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write("\n")
             process.stdin.flush()
             seconds[side].append(float(process.stdout.readline()))
             best = max(best, peak())
-    found = {side: json.loads(process.stdout.readline()) for side, process in sides.items() if process.stdout}
-    rates = {side: SHAPES[name].tokens / min(taken[1:]) for side, taken in seconds.items()}
+    told = {side: json.loads(process.stdout.readline()) for side, process in processes.items() if process.stdout}
+    return seconds, told, best
+
+
+def compare(name: str, *, learning: int, at_once: bool) -> None:
+    """Print a line for each side."""
+    seconds: dict[str, list[float]] = {}
+    told: dict[str, Any] = {}
+    best = 0.0
+    for sides in [SIDES] if at_once else [(side,) for side in SIDES]:
+        more, found, reached = steps(name, sides, learning=learning)
+        seconds, told, best = seconds | more, told | found, max(best, reached)
+    rates = {side: shapes()[name].tokens / min(taken[1:]) for side, taken in seconds.items()}
     for side, rate in rates.items():
-        memory, used = found[side]["bytes"], rate * SHAPES[name].operations(learning=learning) / best
+        held, used = told[side]["bytes"], rate * told["ours"]["operations"] / best
         print(
-            f"{name:<20}{learning:>9,}  {side:<10}{rate:>9.0f}{rates['ours'] / rate:>7.2f}{memory / 2**30:>8.2f}"
-            f"{found['ours']['bytes'] / memory:>7.2f}{found[side]['loss']:>9.4f}{used:>7.0%}",
+            f"{name:<20}{learning:>9,}  {side:<10}{rate:>9.0f}{rates['ours'] / rate:>7.2f}{held / 2**30:>8.2f}"
+            f"{told['ours']['bytes'] / held:>7.2f}{told[side]['loss']:>9.4f}{used:>7.0%}",
             flush=True,
         )
 
 
+def shapes() -> dict[str, Shape]:
+    """Those for this machine."""
+    import torch
+
+    return GPU_SHAPES if torch.cuda.is_available() else SHAPES
+
+
 def main(names: list[str]) -> None:
     """Print the table."""
+    known = shapes()
     print(f"{'shape':<20}{'rows':>9}  {'side':<10}{'rate':>9}{'ours':>7}{'GiB':>8}{'ours':>7}{'loss':>9}{'used':>7}")
-    for name in names or SHAPES:
-        for learning in (SHAPES[name].vocabulary, SHAPES[name].new_rows):
-            compare(name, learning=learning)
+    for name in names or known:
+        for learning in (known[name].vocabulary, known[name].new_rows):
+            compare(name, learning=learning, at_once=known is SHAPES)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        child(SHAPES[sys.argv[2]], sys.argv[3], learning=int(sys.argv[4]))
+        child(shapes()[sys.argv[2]], sys.argv[3], learning=int(sys.argv[4]))
     else:
         main(sys.argv[1:])

@@ -80,8 +80,9 @@ def test_lep_commands_parse(document: str, line: str, monkeypatch: pytest.Monkey
     elif words is not None:
         pipeline.room_steps(options.room, words)
     elif hasattr(options, "recipe"):
-        steps = pipeline.load_recipe(options.recipe, options.overrides)
-        pipeline.between(steps, first=getattr(options, "from_", None), last=getattr(options, "to_", None))
+        last = getattr(options, "to_", None)
+        steps = pipeline.load_recipe(options.recipe, options.overrides, last=last)
+        pipeline.between(steps, first=getattr(options, "from_", None), last=last)
 
 
 @pytest.mark.parametrize(("document", "line"), MAKE)

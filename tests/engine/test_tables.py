@@ -208,3 +208,15 @@ def test_an_embedding_that_does_more_is_refused() -> None:
     model.set_input_embeddings(Doubled(500, 32))
     with pytest.raises(CheckpointError, match="its embedding does more than look up rows"):
         TrainableTables(model, new_rows=torch.tensor([3]))
+
+
+@pytest.mark.parametrize("family", ["llama", *sorted(OWN_LOSS)])
+def test_the_loss_of_a_document_is_not_touched_by_what_is_packed_before_it(family: str) -> None:
+    tables = TrainableTables(random_model(FAMILIES[family]), new_rows=torch.tensor([3])).eval()
+    ids = torch.randint(0, 500, (1, 20), generator=torch.Generator().manual_seed(1))
+    other = torch.cat([ids[:, :8] + 1, ids[:, 8:]], dim=1) % 500
+    labels = ids.clone()
+    labels[:, :9] = IGNORED
+    positions = torch.cat([torch.arange(8), torch.arange(12)])[None]
+    losses = [tables(input_ids=given, position_ids=positions, labels=labels).loss for given in (ids, other)]
+    torch.testing.assert_close(*losses)

@@ -164,10 +164,13 @@ class TrainableTables(nn.Module):
     def forward(self, input_ids: Tensor, labels: Tensor | None = None, **more: Any):  # noqa: ANN201
         """What the model gives; with labels its loss, and where that needs no logits, only the loss."""
         given = {"input_ids": input_ids, **more}
-        if labels is None or not self.without_logits:
+        if labels is None:
+            return self.model(**given)
+        given["use_cache"] = False  # with a cache, transformers does not look for documents
+        if not self.without_logits:
             return self.model(labels=labels, **given)
         count = given.pop("num_items_in_batch", None)
-        hidden = self.model.base_model(use_cache=False, **given)[0].flatten(0, 1)
+        hidden = self.model.base_model(**given)[0].flatten(0, 1)
         wanted = functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
         parts = self.look_up.again if self.head is self.embed else self.head.parts
         self.look_up.again = []
