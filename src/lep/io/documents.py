@@ -7,14 +7,15 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from lep.errors import DataError
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character: JSON can escape one, UTF-8 cannot write it."""
 _KINDS = (".jsonl", ".txt", ".parquet")
 
 
@@ -37,7 +38,7 @@ def read_documents(file: Path, *, field: str = "text") -> Iterator[str | Rejecte
     """
     if not file.is_file():
         raise DataError(f"{file}: no such file")
-    kind = _kind(file)
+    kind = file_kind(file)
     try:
         if kind == ".jsonl":
             yield from _jsonl(file, field)
@@ -51,8 +52,8 @@ def read_documents(file: Path, *, field: str = "text") -> Iterator[str | Rejecte
         raise DataError(f"{file}: damaged, or not what its name says ({error}); fetch it again") from None
 
 
-def document_files(path: Path) -> list[Path]:
-    """A file itself; of a folder all files of documents, those in folders within too, in the order of their names.
+def document_files(path: Path, *, kinds: Sequence[str] = _KINDS) -> list[Path]:
+    """A file itself; of a folder all files of these kinds, those in folders within too, in the order of their names.
 
     Hidden files and folders are passed over.
 
@@ -64,11 +65,11 @@ def document_files(path: Path) -> list[Path]:
     found = sorted(
         file
         for file in path.rglob("*")
-        if _kind(file) in _KINDS and file.is_file() and not _is_hidden(file.relative_to(path))
+        if file_kind(file) in kinds and file.is_file() and not _is_hidden(file.relative_to(path))
     )
     if not found:
         raise DataError(
-            f"{path}: no files of documents in this folder; expected .jsonl, .txt (also .gz, .xz), .parquet"
+            f"{path}: no files of documents in this folder; expected {', '.join(kinds)} (texts also as .gz, .xz)"
         )
     return found
 
@@ -88,16 +89,28 @@ def read_dataset(
     Raises:
         DataError: it cannot be reached or read, or has no such configuration, split or column.
     """
+    for row in dataset_rows(dataset, name=name, split=split, revision=revision, columns=[field]):
+        yield _text(row[field], field)
+
+
+def dataset_rows(
+    dataset: str | Path, *, name: str | None, split: str, revision: str | None, columns: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows of a data set, one by one, read by `datasets` as a stream: of these columns, or of all.
+
+    Raises:
+        DataError: it cannot be reached or read, or has no such configuration, split or column.
+    """
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     try:
         rows = load_dataset(str(dataset), name, split=split, revision=revision, streaming=True)
-        columns = rows.column_names or list(next(iter(rows), {}))
-        if field not in columns:
-            raise DataError(f"{dataset}: no column {field!r}; it has: {', '.join(columns)}")
-        for row in rows.select_columns([field]):  # others, as pictures, are not decoded
-            yield _text(row[field], field)
+        there = rows.column_names or list(next(iter(rows), {}))
+        for column in columns or ():
+            if column not in there:
+                raise DataError(f"{dataset}: no column {column!r}; it has: {', '.join(there)}")
+        yield from rows.select_columns(list(columns)) if columns else rows  # others, as pictures, are not decoded
     except StopIteration:  # the library's own, where all files are empty
         raise DataError(f"{dataset}: holds no rows") from None
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
@@ -107,7 +120,7 @@ def read_dataset(
 def read_rows(file: Path, *, required: tuple[str, ...]) -> list[dict[str, Any]]:
     """All rows of a .jsonl file; `DataError` names the line that is no object or lacks a key."""
     rows = []
-    with _open(file) as stream:
+    with open_packed(file) as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 row = json.loads(line)
@@ -136,7 +149,7 @@ def read_conversations(file: Path, *, required: tuple[str, ...] = ()) -> list[di
     return rows
 
 
-def _kind(file: Path) -> str:
+def file_kind(file: Path) -> str:
     """`.jsonl` of `a.v2.jsonl.gz`."""
     return next((suffix for suffix in reversed(file.suffixes) if suffix not in (".gz", ".xz")), "")
 
@@ -167,7 +180,8 @@ def _are_messages(value: object) -> bool:
     )
 
 
-def _open(file: Path) -> IO[bytes]:
+def open_packed(file: Path) -> IO[bytes]:
+    """The bytes of a file, unpacked where its name ends in .gz or .xz; `DataError` when it is not there."""
     if not file.is_file():
         raise DataError(f"{file}: no such file")
     if file.suffix == ".gz":
@@ -176,7 +190,7 @@ def _open(file: Path) -> IO[bytes]:
 
 
 def _jsonl(file: Path, field: str) -> Iterator[str | Rejected]:
-    with _open(file) as stream:
+    with open_packed(file) as stream:
         for line in stream:
             try:
                 row = json.loads(line)
@@ -190,15 +204,14 @@ def _jsonl(file: Path, field: str) -> Iterator[str | Rejected]:
 
 
 def _text(value: object, field: str) -> str | Rejected:
-    """A document; JSON can escape half a surrogate pair, which is no character."""
     if not isinstance(value, str):
         return Rejected(f"no text in {field!r}")
-    return Rejected("invalid UTF-8") if _LONE_SURROGATE.search(value) else value
+    return Rejected("invalid UTF-8") if LONE_SURROGATE.search(value) else value
 
 
 def _paragraphs(file: Path) -> Iterator[str | Rejected]:
     lines: list[bytes] = []
-    with _open(file) as stream:
+    with open_packed(file) as stream:
         for line in stream:
             if line.strip():
                 lines.append(line)

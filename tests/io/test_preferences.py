@@ -1,0 +1,80 @@
+"""Preferences: what is asked is told from what is answered, however a row says it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lep.errors import DataError
+from lep.io.conversations import Message, Skipped
+from lep.io.preferences import Preference, Verdict, read_preferences, read_verdicts
+from lep.io.records import Record
+
+ASKED, GOOD, BAD = (
+    {"role": "user", "content": "2 + 2?"},
+    {"role": "assistant", "content": "4"},
+    {"role": "assistant", "content": "5"},
+)
+
+
+def preferences(*rows: dict[str, Any]) -> list[Preference | Skipped]:
+    return list(read_preferences([Record(row, f"d:{i}") for i, row in enumerate(rows, start=1)], source="d"))
+
+
+def verdicts(*rows: dict[str, Any]) -> list[Verdict | Skipped]:
+    return list(read_verdicts([Record(row, f"d:{i}") for i, row in enumerate(rows, start=1)], source="d"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"},
+        {"prompt": [ASKED], "chosen": [GOOD], "rejected": [BAD]},
+        {"prompt": "2 + 2?", "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
+        {"chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
+        {"prompt": [{"role": "system", "content": ""}, ASKED], "chosen": "4", "rejected": "5"},
+    ],
+)
+def test_every_form_gives_the_prompt_and_both_answers(row: dict[str, Any]) -> None:
+    expected = Preference(
+        (Message("user", "2 + 2?"),), (Message("assistant", "4"),), (Message("assistant", "5"),), "d:1", "d"
+    )
+    assert preferences(row) == [expected]
+
+
+def test_without_a_prompt_it_is_what_both_begin_with() -> None:
+    turns = [ASKED, GOOD, {"role": "user", "content": "3 + 3?"}]
+    (found,) = preferences({"chosen": [*turns, GOOD], "rejected": [*turns, BAD]})
+    assert isinstance(found, Preference)
+    assert [message.content for message in found.prompt] == ["2 + 2?", "4", "3 + 3?"]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "2 + 2?", "chosen": "4", "rejected": "4"}, "both answers are the same"),
+        ({"prompt": "2 + 2?", "chosen": "4", "rejected": " "}, "empty answer"),
+        ({"prompt": [ASKED, GOOD], "chosen": "4", "rejected": "5"}, "no question"),
+        ({"chosen": "4", "rejected": "5"}, "no question"),
+        ({"prompt": "2 + 2?", "chosen": [GOOD, ASKED], "rejected": "5"}, "ends on the user"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_skipped(row: dict[str, Any], reason: str) -> None:
+    assert preferences(row) == [Skipped(reason, "d:1")]
+
+
+def test_a_verdict() -> None:
+    rows = [{"prompt": "2 + 2?", "completion": answer, "label": label} for answer, label in (("4", True), ("", False))]
+    good, empty = verdicts(*rows)
+    assert isinstance(good, Verdict) and good.good and good.completion == (Message("assistant", "4"),)
+    assert empty == Skipped("empty answer", "d:2")
+
+
+def test_a_malformed_row_is_named() -> None:
+    with pytest.raises(DataError, match=r"d:1: the row has no 'rejected'; it has: prompt, chosen"):
+        preferences({"prompt": "?", "chosen": "4"})
+    with pytest.raises(DataError, match=r"d:1: 'label' must be true or false, found '1'"):
+        verdicts({"prompt": "?", "completion": "4", "label": 1})
+    with pytest.raises(DataError, match=r"d:1: 'chosen' must be text or a list of messages, found '4'"):
+        preferences({"prompt": "?", "chosen": 4, "rejected": "5"})
