@@ -48,6 +48,14 @@ def test_the_main_process_works_and_the_others_get_what_it_made(become) -> None:
         assert processes.hear() == "a word"
 
 
+def test_the_main_process_has_the_last_word(become) -> None:
+    assert processes.agreed(0.5) == 0.5
+    become(0)
+    assert processes.agreed(0.25) == 0.25
+    become(1)
+    assert processes.agreed(0.75) == 0.25
+
+
 def test_work_of_the_main_process_sees_no_other(become) -> None:
     become(0)
     seen = processes.by_main(lambda: (processes.world(), "LOCAL_RANK" in os.environ))

@@ -141,3 +141,6 @@ def test_what_is_not_divided_stays_as_it_is() -> None:
     tensor = torch.ones(3)
     assert whole(tensor) is tensor and share(tensor, like=nn.Parameter(torch.zeros(3))) is tensor
     assert observe(nn.Identity(), lambda model: model(5)) == 5
+    model = trainable()
+    gather(model)
+    assert model.tables["embed"].new.requires_grad

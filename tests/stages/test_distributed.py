@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import yaml
 
 from lep import pipeline
 from lep.io.artifact import read_manifest
+from lep.io.checkpoint import TRAINING_LOG
 
 WAYS = ("ddp", "fsdp2")
 LEP = ("-m", "lep.cli")
@@ -85,11 +87,18 @@ def assert_close(found: Path, expected: Path, tensors: Callable[[Path], dict[str
     torch.testing.assert_close(losses(numbers), losses(wanted), rtol=1e-5, atol=1e-5)
     for measured, other in zip(numbers["curve"], wanted["curve"], strict=True):
         assert measured["bits_per_byte"] == pytest.approx(other["bits_per_byte"], rel=1e-5)
+    assert log(found) == [pytest.approx(row, rel=1e-4) for row in log(expected)]
     before, after, other = (tensors(folder) for folder in (expected.parent / "initialize", found, expected))
     assert after.keys() == other.keys()
     for name, tensor in other.items():
         torch.testing.assert_close(after[name], tensor, rtol=1e-2, atol=1e-4, msg=name)
         assert torch.equal(after[name], before[name]) is ("norm" in name), name
+
+
+def log(folder: Path) -> list[dict[str, float]]:
+    """Losses and norms of gradients, as one process logged them, each step once."""
+    rows = map(json.loads, (folder / TRAINING_LOG).read_text().splitlines())
+    return [{name: row[name] for name in ("step", "loss", "grad_norm")} for row in rows if "grad_norm" in row]
 
 
 def losses(numbers: Any) -> torch.Tensor:

@@ -34,11 +34,11 @@ from lep.engine.layers import Became, decoder_layers, learning_layers, learnt_we
 from lep.engine.models import device
 from lep.engine.packing import Samples
 from lep.engine.peak import peak_operations_per_second
-from lep.engine.processes import micro_batches, world
+from lep.engine.processes import agreed, micro_batches, world
 from lep.engine.sharding import ShardedTrainer, gather, observe, shard
 from lep.engine.tables import TrainableTables
 from lep.engine.utilisation import operations_per_token
-from lep.engine.watch import Measured, Watch, last_checkpoint
+from lep.engine.watch import Measured, Watch, checkpoint_folder, last_checkpoint
 from lep.errors import ArtifactError, LepError, UsageError
 from lep.progress import progress
 
@@ -83,19 +83,9 @@ def train(
     """
     steps = len(samples) // settings.batch_size
     watch = _watch(model, samples, settings=settings, measure=measure, log=log)
-    sharded = settings.parallel == "fsdp2" and world() > 1
-    if sharded:
-        shard(model, layers=decoder_layers(model.model))
-    optimizer = _optimizer(model, settings)
-    trainer = (ShardedTrainer if sharded else Trainer)(
-        model=model,
-        args=_arguments(model, settings, steps=steps, folder=folder, every=watch.every),
-        train_dataset=samples,
-        optimizers=(optimizer, _schedule(optimizer, settings, steps=steps)),
-        callbacks=[watch, *_trackers(settings, log.parent)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    watch.publish = lambda found: trainer.callback_handler.on_log(trainer.args, trainer.state, TrainerControl(), found)
+    trainer = _trainer(model, samples, settings=settings, folder=folder, watch=watch)
+    for tracker in _trackers(settings, log.parent):
+        trainer.add_callback(tracker)
     checkpoint, done = last_checkpoint(folder)
     with progress("training", total=samples.tokens, unit="tokens", done=samples.tokens * done / steps) as advance:
         watch.advance = advance
@@ -103,9 +93,8 @@ def train(
             trainer.train(resume_from_checkpoint=checkpoint)
     best = trainer.state.best_global_step or steps
     if best != steps:
-        model.load_state_dict(load_file(Path(str(trainer.state.best_model_checkpoint)) / SAFE_WEIGHTS_NAME))
-    if sharded:
-        gather(model)
+        model.load_state_dict(load_file(checkpoint_folder(folder, best) / SAFE_WEIGHTS_NAME))
+    gather(model)
     history: list[dict[str, Any]] = trainer.state.log_history
     return Training(
         tables={name: table().detach() for name, table in model.tables.items()},
@@ -118,6 +107,25 @@ def train(
     )
 
 
+def _trainer(model: TrainableTables, samples: Samples, *, settings: Pretrain, folder: Path, watch: Watch) -> Trainer:
+    """A Trainer for this process's part of the work; divides the model when it is to be."""
+    steps = len(samples) // settings.batch_size
+    sharded = settings.parallel == "fsdp2" and world() > 1
+    if sharded:
+        shard(model, layers=decoder_layers(model.model))
+    optimizer = _optimizer(model, settings)
+    trainer = (ShardedTrainer if sharded else Trainer)(
+        model=model,
+        args=_arguments(model, settings, steps=steps, folder=folder, every=watch.every),
+        train_dataset=samples,
+        optimizers=(optimizer, _schedule(optimizer, settings, steps=steps)),
+        callbacks=[watch],
+    )
+    trainer.remove_callback(PrinterCallback)
+    watch.publish = lambda found: trainer.callback_handler.on_log(trainer.args, trainer.state, TrainerControl(), found)
+    return trainer
+
+
 def _watch(model: TrainableTables, samples: Samples, *, settings: Pretrain, measure: Measure, log: Path) -> Watch:
     steps = len(samples) // settings.batch_size
 
@@ -126,7 +134,7 @@ def _watch(model: TrainableTables, samples: Samples, *, settings: Pretrain, meas
         with torch.autocast(device().type, torch.bfloat16, enabled=_mixes(model, settings)):
             found = observe(model, measure)
         model.train()
-        return found
+        return agreed(found)  # rounding must not make processes disagree on what is the best
 
     return Watch(
         tokens_per_step=samples.tokens / steps,

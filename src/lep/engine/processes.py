@@ -100,6 +100,14 @@ def by_main(work: Callable[[], T]) -> T:
     return value
 
 
+def agreed(value: T) -> T:
+    """The main process's value, in every process: all have one, and it could differ."""
+    if not is_main():
+        return hear()
+    tell(value)
+    return value
+
+
 def micro_batches(*, batch_size: int, micro_batch_size: int) -> int:
     """Forward passes of each process in an optimizer step.
 
@@ -160,9 +168,11 @@ def _store() -> Store:
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
-    backend = "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    backend, own_device, devices = "gloo", int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if devices:
+        if own_device >= devices:
+            raise UsageError(f"process {own_device} of this node has no GPU: torch sees {devices}; start one a GPU")
+        torch.cuda.set_device(own_device)
         backend = "cpu:gloo,cuda:nccl"
     store, own, all_ = next(rendezvous("env://"))  # the launcher's, or one that the main process keeps
     group = PrefixStore("torch", store)

@@ -91,8 +91,10 @@ def share(tensor: Tensor, *, like: Tensor) -> Tensor:
 def gather(model: nn.Module) -> None:
     """Make what learnt whole, on the processor, to be read by the main process; the model computes no more.
 
-    In the other processes only shapes are left.
+    In the other processes only shapes are left. A model that is not divided stays as it is.
     """
+    if not isinstance(model, FSDPModule):
+        return
     place = "cpu" if is_main() else "meta"
     for module in model.modules():
         for name, weight in module._parameters.items():
