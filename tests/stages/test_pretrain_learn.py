@@ -291,3 +291,9 @@ def test_a_tracker_that_is_not_installed_is_named(initialized, corpus, run_room,
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match="install tensorboard"):
         run_room(settings(initialized["tied"], corpus, tensorboard=True), tmp_path / "out")
+
+
+def test_kernels_that_are_not_installed_are_named(initialized, corpus, run_room, tmp_path) -> None:
+    """They need a GPU: where they are, this room has never run."""
+    with pytest.raises(CheckpointError, match="pip install liger-kernel"):
+        run_room(settings(initialized["tied"], corpus, liger=True), tmp_path / "out")

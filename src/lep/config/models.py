@@ -86,6 +86,8 @@ class Pretrain(Settings):
     """transformers' implementation of attention; none: `sdpa` on an accelerator, `eager` on a processor."""
     gradient_checkpointing: Annotated[bool, How] = False
     """Compute the layers' activations twice instead of keeping them: less memory, a third more work."""
+    liger: Annotated[bool, How] = False
+    """Fused kernels of the library liger-kernel for norms, rotations and gates; on a GPU."""
     compile: Annotated[bool, How] = False
     """Compile the layers by torch: a minute or more at the start, faster steps after."""
     evaluations: Count = 4

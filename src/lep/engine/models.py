@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations.liger import apply_liger_kernel
 
 from lep.errors import CheckpointError, TokenizerError, UsageError
 
@@ -25,13 +26,14 @@ def check_device(name: str) -> None:
         raise UsageError(f"device={name}: torch sees {count} CUDA devices here; give device=cpu")
 
 
-def load_model(folder: Path, *, dtype: str, attention: str | None = None) -> PreTrainedModel:
+def load_model(folder: Path, *, dtype: str, attention: str | None = None, liger: bool = False) -> PreTrainedModel:
     """A causal language model, in evaluation mode, on `device()`.
 
     Args:
         folder: the model.
         dtype: of its weights.
         attention: transformers' name of an implementation; none: the faster one that is always there.
+        liger: with the kernels of liger-kernel.
 
     Raises:
         CheckpointError: transformers cannot load it; the message keeps its reason.
@@ -44,6 +46,8 @@ def load_model(folder: Path, *, dtype: str, attention: str | None = None) -> Pre
             local_files_only=True,
             use_safetensors=True,
         )
+        if liger:
+            apply_liger_kernel(model, {"cross_entropy": False, "fused_linear_cross_entropy": False})  # the loss is ours
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: transformers cannot load this model: {error}") from error
     return model.to(device()).eval()  # pyright: ignore[reportArgumentType]

@@ -59,6 +59,8 @@ class Watch(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero:
             self._forget_after(state.global_step)
+        if state.best_global_step:  # the folder may have moved
+            state.best_model_checkpoint = str(checkpoint_folder(args.output_dir, state.best_global_step))
         if self.every and state.global_step == 0:
             self._record(args, state)
 
@@ -108,7 +110,7 @@ class Watch(TrainerCallback):
         self.publish(_flat(found))
         if step and (state.best_metric is None or found["score"] < state.best_metric):
             state.best_metric, state.best_global_step = found["score"], step
-            state.best_model_checkpoint = str(Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{step}")
+            state.best_model_checkpoint = str(checkpoint_folder(args.output_dir, step))
 
     def _write(self, state: TrainerState, row: Mapping[str, float]) -> None:
         if self.file and state.is_world_process_zero:
@@ -122,6 +124,11 @@ class Watch(TrainerCallback):
             lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True) if step else []
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
             self.file.write_text("".join(kept), encoding="utf-8")
+
+
+def checkpoint_folder(folder: Path | str | None, step: int) -> Path:
+    """Where the Trainer writes the checkpoint of a step."""
+    return Path(str(folder)) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
 
 
 def last_checkpoint(folder: Path) -> tuple[str | None, int]:

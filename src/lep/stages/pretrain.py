@@ -43,7 +43,7 @@ def run(settings: Pretrain, out: Path) -> dict[str, Any]:
     samples = by_main(partial(pack, samples=steps * settings.batch_size, block=settings.block, seed=settings.seed))
     heldout = _heldout(settings, source, tokenizer)
     with seeded(settings.seed):
-        loaded = load_model(settings.model, dtype=settings.dtype, attention=settings.attention)
+        loaded = load_model(settings.model, dtype=settings.dtype, attention=settings.attention, liger=settings.liger)
         samples = replace(samples, inside_documents=_stays_inside(settings, loaded))
         trained = train(
             _trainable(loaded, settings, source),
