@@ -26,3 +26,7 @@ class ArtifactError(LepError):
 
 class DataError(LepError):
     """A text or data file cannot be read as documents, or holds too little."""
+
+
+class EndpointError(LepError):
+    """A served model cannot be reached, refuses, or does not answer any more."""

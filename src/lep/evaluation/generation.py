@@ -1,62 +1,18 @@
-"""Greedy answers in batches, and the accuracy of those that can be checked."""
+"""Greedy answers to items, and the accuracy of those that can be checked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lep.core.metrics import accuracy
+from lep.engine.generation import Answer, generate
 from lep.progress import progress
 
 BATCH = 32
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model said, without special tokens, and how many tokens it took, its end and padding not counted."""
-
-    text: str
-    tokens: int
-
-
-def generate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    *,
-    longest: int,
-    exactly: bool = False,
-) -> list[Answer]:
-    """Continue prompts greedily, all in one batch.
-
-    Args:
-        prompts: text that may hold special tokens; none are added.
-        longest: tokens at the most.
-        exactly: generate so many even where the model would stop (for measuring speed).
-    """
-    tokenizer.padding_side = "left"
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    inputs = tokenizer(list(prompts), return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
-    with torch.inference_mode():
-        ids = model.generate(  # pyright: ignore[reportCallIssue]
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            do_sample=False,
-            max_new_tokens=longest,
-            min_new_tokens=longest if exactly else None,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    new = ids[:, inputs["input_ids"].shape[1] :]
-    texts = tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    ends = model.generation_config.eos_token_id  # pyright: ignore[reportOptionalMemberAccess]
-    ends = [tokenizer.pad_token_id, *(ends if isinstance(ends, list) else [] if ends is None else [ends])]
-    lengths = (~torch.isin(new, torch.tensor(ends, device=new.device))).sum(dim=1).tolist()
-    return [Answer(text=text, tokens=length) for text, length in zip(texts, lengths, strict=True)]
 
 
 def answer_items(

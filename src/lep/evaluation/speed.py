@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.evaluation.generation import Answer, generate
+from lep.engine.generation import Answer, generate
 
 OPENINGS, OPENING, LENGTH = 8, 120, 64
 """Openings continued at once, their characters at the most, and the tokens generated for each."""
