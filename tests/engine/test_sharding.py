@@ -36,9 +36,9 @@ def trainable(learn: str = "embeddings", *, tied: bool = False, dtype: torch.dty
     return found
 
 
-def divided(learn: str = "embeddings", **more: object) -> TrainableTables:
-    model = trainable(learn, **more)
-    shard(model, layers=decoder_layers(model.model))
+def divided(learn: str = "embeddings", *, tied: bool = False, dtype: torch.dtype = torch.bfloat16) -> TrainableTables:
+    model = trainable(learn, tied=tied, dtype=dtype)
+    shard(model, layers=decoder_layers(model.model), dtype=dtype)
     return model
 
 
@@ -64,6 +64,24 @@ def test_loss_and_gradients_are_those_of_the_whole_model(learn: str) -> None:
     for name, weight in parts.named_parameters():
         if weight.requires_grad:
             assert torch.equal(whole(weight.grad), gradients[name]), name
+
+
+def test_weights_that_learn_compute_in_half_precision_and_step_in_float32() -> None:
+    model = divided("full")
+    seen: dict[str, set[torch.dtype]] = {}
+    for layer in decoder_layers(model.model):
+        layer.self_attn.q_proj.register_forward_pre_hook(
+            lambda module, _: seen.setdefault("layers", set()).add(module.weight.dtype)
+        )
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(input_ids=IDS, labels=IDS).loss
+    loss.backward()
+    assert seen == {"layers": {torch.bfloat16}}
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert {weight.grad.dtype for weight in model.parameters()} == {torch.float32}
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = trainable("full")(input_ids=IDS, labels=IDS).loss
+    torch.testing.assert_close(loss, expected, rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -112,7 +112,7 @@ def _trainer(model: TrainableTables, samples: Samples, *, settings: Pretrain, fo
     steps = len(samples) // settings.batch_size
     sharded = settings.parallel == "fsdp2" and world() > 1
     if sharded:
-        shard(model, layers=decoder_layers(model.model))
+        shard(model, layers=decoder_layers(model.model), dtype=getattr(torch, settings.dtype))
     optimizer = _optimizer(model, settings)
     trainer = (ShardedTrainer if sharded else Trainer)(
         model=model,

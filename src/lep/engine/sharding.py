@@ -3,7 +3,9 @@
 Sharded by torch, not by accelerate: accelerate's FSDP is silently DDP on a processor, and wraps only what a module's
 own forward uses, while tables are used by others. What is divided, and why:
 
-- Each decoder layer is a group: whole only while it computes. Frozen layers, too: they are most of the memory.
+- Each decoder layer is a group: whole only while it computes. Frozen layers, too: they are most of the memory. Weights
+  that learn, in float32, are sent and put together in the precision that they compute in: autocast alone would keep a
+  copy of every layer in it until the backward pass.
 - What learns outside of the layers (rows of tables, norms) is one more group, whole during a forward and a backward
   pass. Tables are used at both ends of the model, so they could not be let go in between; divided are their gradients
   and moments, three quarters of what they take, and each process updates its share of rows alone.
@@ -20,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
@@ -35,19 +37,21 @@ _OBSERVED = "_observed"
 """Name of the method by which `observe` is a forward pass to FSDP."""
 
 
-def shard(model: nn.Module, *, layers: Iterable[nn.Module]) -> None:
+def shard(model: nn.Module, *, layers: Iterable[nn.Module], dtype: torch.dtype) -> None:
     """Divide a model among all processes, in place; what learns must be decided, and no optimizer made yet.
 
     Args:
         model: the same in every process.
         layers: of its decoder.
+        dtype: the layers compute in it, under autocast where they are kept in another.
     """
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     mesh = init_device_mesh(device().type, (world(),))
     inside: set[nn.Parameter] = set()
     groups: list[Any] = []
     for layer in layers:
         inside |= set(layer.parameters())
-        groups.append(fully_shard(layer, mesh=mesh))
+        groups.append(fully_shard(layer, mesh=mesh, mp_policy=policy))
     stays = {weight for weight in model.parameters() if not weight.requires_grad} - inside
     groups.append(fully_shard(model, mesh=mesh, ignored_params=stays))
     setattr(model, _OBSERVED, lambda work: work(model))
