@@ -10,8 +10,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from lep.config.origin import Origin
 from lep.errors import DataError
-from lep.io.records import dataset_records, read_records
+from lep.io.records import dataset_records, origin_records, read_records
 
 ROWS = [{"a": 1, "b": ["x"]}, {"a": 2, "b": ["й"]}]
 
@@ -44,6 +45,14 @@ def test_a_data_set_gives_the_rows(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text(lines(ROWS))
     found = list(dataset_records(tmp_path))
     assert [record.row for record in found] == ROWS and found[1].place == f"{tmp_path}:2"
+
+
+def test_settings_name_a_path_files_or_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(lines(ROWS[:1]))
+    (tmp_path / "b.jsonl").write_text(lines(ROWS[1:]))
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for origin in (tmp_path, Origin(files=files), Origin(dataset=tmp_path)):
+        assert [record.row for record in origin_records(origin)] == ROWS
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from heapq import nsmallest
+from itertools import islice, zip_longest
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,6 +27,8 @@ from lep.progress import note
 
 SOURCE = "copy"
 """Name of the data that these conversations are from."""
+MEASURED = 60_000
+"""Characters of each held-out half that `evaluate` reads, if it is not told otherwise."""
 SENTENCE = (40, 400)
 """Fewest and most characters of a sentence."""
 SHORTEST = 400
@@ -65,56 +68,68 @@ Take = Callable[[str, Random], str]
 def copy_tasks(
     corpus: Path,
     *,
-    languages: Sequence[str] | None,
-    sentences: int,
-    articles: int,
+    count: int,
     tokenizer: PreTrainedTokenizerBase,
     maximum_length: int,
-    measured_characters: int,
     seed: int,
+    measured: int = MEASURED,
 ) -> list[Conversation]:
-    """Tasks from a corpus's held-out halves, as many from each language; the same for the same text and seed.
+    """Tasks from a corpus's held-out halves, its languages in turn: half of them a sentence, the others an article.
+
+    A language that runs out of texts leaves its turn to the others. The same corpus and seed give the same tasks.
 
     Args:
         corpus: see `lep.io.corpus`.
-        languages: of the corpus; none: all.
-        sentences: tasks to copy one sentence.
-        articles: tasks to copy an article, or as much of its beginning as fits, up to the end of a sentence.
-        tokenizer: tells how long an article is.
+        count: tasks.
+        tokenizer: tells how much of an article fits.
         maximum_length: tokens of a conversation, in which the text stands twice.
-        measured_characters: how much of a held-out half, from its beginning, measurements read.
         seed: of the choice.
+        measured: characters at the beginning of each held-out half that are left alone.
 
     Raises:
         DataError: too little is held out, or there are no words to ask for a copy in a language.
     """
-    names = list(languages or corpus_languages(corpus))
     limit = (maximum_length - ROOM) // 2
+    kinds: dict[str, tuple[int, int, Take]] = {
+        "sentences": (count // 2, SENTENCE[0], _sentence),
+        "articles": (count - count // 2, SHORTEST, lambda text, _: _beginning(text, tokenizer, limit=limit)),
+    }
     tasks: list[Conversation] = []
-    for i, language in enumerate(names):
-        wanted = [(n + len(names) - 1 - i) // len(names) for n in (sentences, articles)]
-        note(f"copy tasks: choosing {sum(wanted):,} texts from what is held out of {language}")
-        left = corpus_documents(corpus, language, "heldout")
-        texts = iter(_chosen(_after(left, characters=measured_characters), count=SPARE * sum(wanted), seed=seed))
-        takes: list[Take] = [_sentence, lambda text, _: _beginning(text, tokenizer, limit=limit)]
-        for count, take in zip(wanted, takes, strict=True):
-            made = list(_tasks(texts, take, count=count, language=language, seed=seed))
-            if len(made) < count:
-                raise DataError(
-                    f"{corpus}: {count} texts of {language!r} are needed for copy tasks, of what is held out "
-                    f"{len(made)} can be used; hold out more of it, or ask for fewer"
-                )
-            tasks += made
+    for kind, (wanted, shortest, take) in kinds.items():
+        note(f"copy tasks: choosing {wanted:,} {kind} from what is held out")
+        streams = []
+        for language in corpus_languages(corpus):
+            left = _after(corpus_documents(corpus, language, "heldout"), characters=measured)
+            texts = _chosen((text for text in left if len(text) >= shortest), count=SPARE * wanted, seed=seed)
+            streams.append(_tasks(texts, take, language=language, seed=seed))
+        tasks += _first(wanted, streams, what=f"{corpus}: {wanted} {kind}")
     return tasks
 
 
-def _tasks(texts: Iterator[str], take: Take, *, count: int, language: str, seed: int) -> Iterator[Conversation]:
-    """The first `count` tasks that the texts give."""
-    made = 0
-    while made < count and (text := next(texts, None)) is not None:
+def _first(wanted: int, streams: Sequence[Iterator[Conversation]], *, what: str) -> list[Conversation]:
+    made = list(islice(_in_turn(streams), wanted))
+    if len(made) < wanted:
+        raise DataError(
+            f"{what} are needed for copy tasks, of what is held out {len(made)} can be used; hold out more text, or "
+            "ask for fewer copies"
+        )
+    return made
+
+
+def _in_turn(streams: Sequence[Iterator[Conversation]]) -> Iterator[Conversation]:
+    """One task of each stream after the other, until all are at their end; of equal tasks the first."""
+    seen: set[str] = set()
+    for row in zip_longest(*streams):
+        for task in row:
+            if task and (text := task.messages[-1].content) not in seen:
+                seen.add(text)
+                yield task
+
+
+def _tasks(texts: Sequence[str], take: Take, *, language: str, seed: int) -> Iterator[Conversation]:
+    for text in texts:
         random = Random(f"{seed}:{text}")
         if taken := take(text, random):
-            made += 1
             place = f"{SOURCE}:{language}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
             asked = f"{random.choice(_instructions(language, text))}\n\n{taken}"
             yield Conversation((Message("user", asked), Message("assistant", taken)), place, SOURCE)
@@ -126,7 +141,7 @@ def _instructions(language: str, text: str) -> tuple[str, ...]:
     if code not in INSTRUCTIONS:
         raise DataError(
             f"copy tasks: there are no words to ask for a copy in {language!r} (the text is in {code!r}); known: "
-            f"{', '.join(INSTRUCTIONS)}; leave it out of the languages to copy"
+            f"{', '.join(INSTRUCTIONS)}; give a corpus without it"
         )
     return INSTRUCTIONS[code]
 

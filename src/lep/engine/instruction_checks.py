@@ -64,39 +64,34 @@ def check_instructions(
         TokenizerError: no answer ends with a token at which generation stops.
         CheckpointError: a special token in the conversations has an untrained row in a table that does not learn.
     """
-    for conversation in {tuple(m.role for m in c.messages): c for c in reversed(conversations)}.values():
-        _check_template(tokenizer, conversation)
-    too_long = tuple(
-        conversation.place
-        for conversation, row in zip(conversations, rendered, strict=True)
-        if len(row.ids) > maximum_length
-    )
-    untrained = _untrained(rendered, tokenizer=tokenizer, tables=tables)
-    _check_frozen(untrained, frozen)
+    _check_template(tokenizer, conversations)
+    too_long = tuple(c.place for c, row in zip(conversations, rendered, strict=True) if len(row.ids) > maximum_length)
+    untrained = _untrained(rendered, tokenizer=tokenizer, tables=tables, frozen=frozen)
     leaks = tuple(find_leaks(conversations, evaluations))
-    remarks = [
+    remarks = (
         _about_lengths(too_long, rendered, maximum_length=maximum_length),
         _about_ends(conversations, rendered, tokenizer=tokenizer, stops=stops),
         *_about_answers(conversations, rendered),
         *(f"{table}: never trained, and learnt only now: {', '.join(tokens)}" for table, tokens in untrained.items()),
         *_about_leaks(leaks, evaluations),
-    ]
+    )
     return Checked(tuple(filter(None, remarks)), too_long, leaks, untrained)
 
 
-def _check_template(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> None:
-    """Whether the template writes every message of such a conversation once, by messages that are like no other."""
-    roles = [message.role for message in conversation.messages]
-    marks = [f"marker {i} of lep." for i in range(len(roles))]
-    turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
-    text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    for role, mark in zip(roles, marks, strict=True):
-        if (times := text.count(mark)) != 1:
-            does = "drops" if not times else f"writes {times} times"
-            raise DataError(
-                f"{conversation.place}: the chat template {does} a message of role {role!r} in a conversation of "
-                f"{', '.join(roles)}; use a template that knows such conversations, or leave them out"
-            )
+def _check_template(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]) -> None:
+    """Whether the template writes every message once, by messages like no other in each order of roles that occurs."""
+    for conversation in {tuple(m.role for m in c.messages): c for c in reversed(conversations)}.values():
+        roles = [message.role for message in conversation.messages]
+        marks = [f"marker {i} of lep." for i in range(len(roles))]
+        turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+        for role, mark in zip(roles, marks, strict=True):
+            if (times := text.count(mark)) != 1:
+                does = "drops" if not times else f"writes {times} times"
+                raise DataError(
+                    f"{conversation.place}: the chat template {does} a message of role {role!r} in a conversation of "
+                    f"{', '.join(roles)}; use a template that knows such conversations, or leave them out"
+                )
 
 
 def _about_lengths(too_long: Sequence[str], rendered: Sequence[Rendered], *, maximum_length: int) -> str:
@@ -186,23 +181,27 @@ def _holds(text: str, conversation: Conversation) -> bool:
 
 
 def _untrained(
-    rendered: Sequence[Rendered], *, tokenizer: PreTrainedTokenizerBase, tables: Mapping[str, Rows]
+    rendered: Sequence[Rendered],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    tables: Mapping[str, Rows],
+    frozen: Collection[str],
 ) -> dict[str, tuple[str, ...]]:
     """By table, special tokens without a trained row: in `head` of those that are learnt, in others of all."""
     added = tokenizer.added_tokens_decoder.keys()
     seen = added & {id_ for row in rendered for id_ in row.ids}
     learnt = added & {id_ for row in rendered for span in row.answers for id_ in row.ids[slice(*span)]}
-    found = {name: untrained_ids(table, sorted(learnt if name == "head" else seen)) for name, table in tables.items()}
-    return {name: tuple(_named(tokenizer, id_) for id_ in ids) for name, ids in found.items() if ids}
-
-
-def _check_frozen(untrained: Mapping[str, Sequence[str]], frozen: Collection[str]) -> None:
-    for table, tokens in untrained.items():
-        if table in frozen:
-            raise CheckpointError(
-                f"the conversations hold special tokens whose rows in {table} were never trained, and do not learn: "
-                f"{', '.join(tokens)}; let {table} learn, or use a chat template of tokens that the model knows"
-            )
+    untrained: dict[str, tuple[str, ...]] = {}
+    for name, table in tables.items():
+        if ids := untrained_ids(table, sorted(learnt if name == "head" else seen)):
+            untrained[name] = tuple(_named(tokenizer, id_) for id_ in ids)
+            if name in frozen:
+                raise CheckpointError(
+                    f"the conversations hold special tokens whose rows in {name} were never trained, and do not learn: "
+                    f"{', '.join(untrained[name])}; let {name} learn, or use a chat template of tokens that the model "
+                    "knows"
+                )
+    return untrained
 
 
 def _about_leaks(leaks: Sequence[Leak], evaluations: Mapping[str, Sequence[str]]) -> list[str]:

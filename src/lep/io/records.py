@@ -7,9 +7,11 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lep.config.origin import Origin
 from lep.errors import DataError
 from lep.io.documents import dataset_rows, document_files, file_kind, open_packed
 
@@ -57,6 +59,16 @@ def dataset_records(
     """The rows of a data set; see `lep.io.documents.dataset_rows`."""
     rows = dataset_rows(dataset, name=name, split=split, revision=revision)
     return (Record(row, f"{dataset}:{number}") for number, row in enumerate(rows, start=1))
+
+
+def origin_records(origin: Path | Origin) -> Iterator[Record]:
+    """The rows of what settings name: a path, files, or a data set."""
+    if isinstance(origin, Path):
+        return read_records(origin)
+    if origin.files:
+        return chain.from_iterable(map(read_records, origin.files))
+    split = origin.split or "train"
+    return dataset_records(str(origin.dataset), name=origin.name, split=split, revision=origin.revision)
 
 
 def _jsonl(file: Path) -> Iterator[tuple[int, Any]]:
