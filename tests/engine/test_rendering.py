@@ -77,6 +77,18 @@ def test_llama(tokenizer) -> None:
     assert learnt(llama, talk(Message("system", "Be brief."))) == [f"{answer}<|eot_id|>" for answer in ANSWERS]
 
 
+def test_a_tokenizer_that_writes_spaces_into_words(tokenizers) -> None:
+    mistral = load_tokenizer(tokenizers["metaspace"])
+    mistral.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}<s>[INST] {{ m['content'] }} [/INST]{% else %} "
+        "{{ m['content'] }}</s>{% endif %}{% endfor %}"
+    )
+    found = render(mistral, talk())
+    assert mistral.convert_ids_to_tokens([found.ids[end - 1] for _, end in found.answers]) == ["</s>", "</s>"]
+    assert [answer.strip() for answer in learnt(mistral, talk())] == [f"{answer}</s>" for answer in ANSWERS]
+    assert found.crossed == 0
+
+
 def test_a_template_that_refuses_a_system_message(tokenizer) -> None:
     gemma = published(tokenizer, "gemma.jinja", "<start_of_turn>", "<end_of_turn>")
     assert learnt(gemma, talk()) == [f"{answer}<end_of_turn>\n" for answer in ANSWERS]

@@ -51,6 +51,12 @@ def test_prompts_may_stand_alone(key: str) -> None:
     assert isinstance(found, Conversation) and found.messages == (ASKED,)
 
 
+def test_a_prompt_needs_no_answer() -> None:
+    rows = [FORMATS["strings"], {"prompt": "2 + 2?", "completion": None}]
+    found = list(read_prompts(records(*rows), source="data"))
+    assert [item.messages for item in found if isinstance(item, Conversation)] == [(ASKED,), (ASKED,)]
+
+
 def test_a_prompt_of_many_turns_ends_on_the_user() -> None:
     row = {"messages": [*CHAT, {"role": "user", "content": "And 3 + 3?"}]}
     (found,) = read_prompts(records(row), source="data")

@@ -216,12 +216,12 @@ def _split(record: Record, keys: tuple[str, ...]) -> tuple[tuple[Message, ...], 
 
 
 def _format(record: Record, formats: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """The keys that tell a row's format; of several, those that hold something."""
+    """The keys that tell a row's format; of several, those of which the first holds something."""
     possible = [keys for keys in formats if all(key in record.row for key in keys)]
     if not possible:
         known = "; ".join(" and ".join(keys) for keys in formats)
         raise DataError(f"{record.place}: expected a row with {known}; it has: {', '.join(record.row)}")
-    return next((keys for keys in possible if all(record.row[key] is not None for key in keys)), possible[0])
+    return next((keys for keys in possible if record.row[keys[0]] is not None), possible[0])
 
 
 def _check_same(keys: tuple[str, ...], place: str, *, first: tuple[tuple[str, ...], str]) -> None:
