@@ -17,7 +17,7 @@ from lep.errors import DataError
 from lep.evaluation.generation import answer_items, expected, score
 from lep.evaluation.speed import measure_speed, openings
 from lep.io.corpus import corpus_languages, heldout_excerpt
-from lep.io.documents import read_conversations
+from lep.io.items import read_items
 from lep.progress import note, progress
 
 SHOWN = 2
@@ -37,7 +37,7 @@ def run(settings: Evaluate, out: Path) -> dict[str, Any]:
         )
     items: Sequence[Mapping[str, Any]] = []
     if settings.skills:
-        items = read_conversations(settings.skills, required=("skill",))
+        items = read_items(settings.skills, required=("skill",))
     found = {
         name: _once(
             out / "models" / f"{name}.json", lambda path=path, name=name: _measure(path, name, texts, items, settings)

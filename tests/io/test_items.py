@@ -1,0 +1,38 @@
+"""Items are whole, or the row is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lep.errors import DataError
+from lep.io.items import read_items
+
+MESSAGES = [{"role": "user", "content": "2 + 2?"}]
+ITEM = {"prompt": MESSAGES, "completion": [{"role": "assistant", "content": "4"}], "skill": "sums"}
+
+
+def test_items_come_as_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text(json.dumps(ITEM) + "\n" + json.dumps(ITEM | {"more": 1}))
+    assert read_items(file, required=("skill",)) == [ITEM, ITEM | {"more": 1}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (json.dumps(ITEM) + '\n{"prompt": []}', "items.jsonl:2: the row has no 'completion', 'skill'"),
+        (json.dumps(ITEM | {"prompt": "2 + 2?"}), "items.jsonl:1: 'prompt' must be a list of messages"),
+        (json.dumps(ITEM | {"completion": []}), "items.jsonl:1: 'completion' must be a list of messages"),
+        (json.dumps(ITEM | {"prompt": [{"role": "user"}]}), "items.jsonl:1: 'prompt' must be a list of messages"),
+        ("[]", "items.jsonl:1: expected an object"),
+        ("{broken", "items.jsonl:1: not JSON"),
+        ("", "items.jsonl: holds no rows"),
+    ],
+)
+def test_what_is_no_item_is_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "items.jsonl").write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_items(tmp_path / "items.jsonl", required=("skill",))
