@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import jaxtyping
 import pytest
@@ -87,6 +93,49 @@ def make_model() -> Callable[..., Path]:
 def train_sentencepiece() -> Callable[..., None]:
     """`train_sentencepiece(folder, documents, *, kind, size, …)`: writes a tokenizer.model with byte fallback."""
     return _train_sentencepiece
+
+
+class Server:
+    """`transformers serve` on this machine: loads any model folder by its name; can be killed, and started again."""
+
+    def __init__(self, log: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        where = ["--host", "127.0.0.1", "--port", str(self.port), "--device", "cpu", "--dtype", "float32"]
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        with self.log.open("ab") as log:
+            command = [str(Path(sys.executable).with_name("transformers")), "serve", *where]
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        until = time.monotonic() + 120
+        while not self._is_up():
+            assert self.process.poll() is None and time.monotonic() < until, self.log.read_text()
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def _is_up(self) -> bool:
+        try:
+            return urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).status == 200
+        except OSError:
+            return False
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real server of models, OpenAI-compatible: see `Server`."""
+    server = Server(tmp_path_factory.mktemp("server") / "log")
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

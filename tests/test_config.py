@@ -15,6 +15,8 @@ PARTS = {
     "source": config.Source,
     "tables": config.Tables,
     "conversations": config.Conversations,
+    "copies": config.Copies,
+    "endpoint": config.Endpoint,
     "tuning": config.Tuning,
 }
 MODELS: dict[str, type[Settings]] = {**ROOMS, **PARTS}
@@ -65,6 +67,11 @@ def test_paths_are_found_and_changed_wherever_they_stand() -> None:
         exclude={"models", "corpus", "skills"}
     )
     assert with_paths(EVALUATE, lambda path: path) == EVALUATE
+
+
+def test_knobs_that_say_how_to_work_are_found_inside_others_too() -> None:
+    assert {"parallel", "answer_batch", "teacher.url", "judge.requests"} <= config.free(config.Calibrate)
+    assert not {"lr", "teacher", "teacher.model"} & config.free(config.Calibrate)
 
 
 def test_settings_survive_json() -> None:

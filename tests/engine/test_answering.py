@@ -24,7 +24,10 @@ GREEDY, SAMPLED = Decoding(longest=6), Decoding(longest=6, temperature=1.0, seed
 
 @pytest.fixture(scope="module")
 def folder(make_model, tokenizers, tmp_path_factory) -> Path:
-    return make_model(tmp_path_factory.mktemp("answering") / "model", tokenizers["byte_level"], tied=False)
+    """A model whose template ends on the question, so that it says something of its own to each."""
+    folder = make_model(tmp_path_factory.mktemp("answering") / "model", tokenizers["byte_level"], tied=False)
+    (folder / "chat_template.jinja").write_text("<|im_start|>{{ messages[0]['content'] }}")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +104,8 @@ def test_a_model_answers_through_its_template(folder, prompts, tmp_path) -> None
     model, tokenizer = load_model(folder, dtype="float32"), load_tokenizer(folder)
     found = ask(Local(folder, "float32", batch=3), prompts, tmp_path / "a")
     for (messages, _), answers in zip(prompts, found, strict=True):
-        text = f"<|im_start|>user\n{messages[0]['content']}<|im_end|>\n<|im_start|>assistant\n"
-        assert answers == generate(model, tokenizer, [text], longest=6)
+        assert answers == generate(model, tokenizer, [f"<|im_start|>{messages[0]['content']}"], longest=6)
+    assert len({answers[0] for answers in found}) > len(prompts) / 2
 
 
 @pytest.mark.parametrize(("decoding", "candidates"), [(GREEDY, 1), (SAMPLED, 2)])

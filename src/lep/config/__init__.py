@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from lep.config.models import Initialize, Pretrain, Propagate, Tables
 from lep.config.results import Evaluate, Report
 from lep.config.settings import How, Settings
-from lep.config.tuning import Conversations, Tune, Tuning
+from lep.config.tuning import Calibrate, Conversations, Copies, Endpoint, Tune, Tuning
 from lep.config.vocabulary import Advise, Collect, Retokenize, Source, VocabularyKind
 
 ROOMS: dict[str, type[Settings]] = {
@@ -24,6 +24,7 @@ ROOMS: dict[str, type[Settings]] = {
     "pretrain": Pretrain,
     "tune": Tune,
     "propagate": Propagate,
+    "calibrate": Calibrate,
     "evaluate": Evaluate,
     "report": Report,
 }
@@ -36,7 +37,14 @@ def paths(settings: Settings) -> dict[str, Path]:
 
 def free(room: type[Settings]) -> frozenset[str]:
     """Knobs that say how to work, not what to make: an artifact is the same with any value of them."""
-    return frozenset(name for name, knob in room.model_fields.items() if How in knob.metadata)
+    found: set[str] = set()
+    for name, knob in room.model_fields.items():
+        if How in knob.metadata:
+            found.add(name)
+        for part in (knob.annotation, *get_args(knob.annotation)):
+            if isinstance(part, type) and issubclass(part, Settings):
+                found |= {f"{name}.{inner}" for inner in free(part)}
+    return frozenset(found)
 
 
 S = TypeVar("S", bound=Settings)
@@ -71,8 +79,11 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 __all__ = [
     "ROOMS",
     "Advise",
+    "Calibrate",
     "Collect",
     "Conversations",
+    "Copies",
+    "Endpoint",
     "Evaluate",
     "Initialize",
     "Pretrain",

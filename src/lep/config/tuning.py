@@ -29,8 +29,19 @@ class Conversations(Origin):
 
     files: list[Path] | None = None
     """Files of conversations: .jsonl (also .gz, .xz) or .parquet; a folder stands for all such files in it."""
-    minimum_score: float | None = None
-    """Where rows have a score, those with a lower one are left out; none: all are read."""
+    minimum: dict[str, float] | None = None
+    """The least value that a row must have in a column, as `{opus_score: 8}`; rows with a lower one are left out;
+    none: all are read."""
+
+
+class Copies(Settings):
+    """Copy tasks: text that is held out of a corpus is to be repeated word by word."""
+
+    corpus: Path
+    """A corpus made by `collect`."""
+    count: Count
+    """How many tasks: half of them to copy a sentence, the others to copy an article, or as much of its beginning as
+    `maximum_length` lets stand there twice."""
 
 
 class Tuning(Settings):
@@ -60,7 +71,7 @@ class Tuning(Settings):
     weight_decay: NonNegative = 0.05
     """AdamW's weight decay."""
     maximum_length: Count = 4096
-    """A conversation of more tokens is an error, not a cut answer."""
+    """Conversations of more tokens are left out, and it is told; no answer is ever cut."""
     packing: bool = False
     """Put short conversations into one sample of up to `maximum_length` tokens; attention stays inside each."""
     parallel: Annotated[Literal["ddp", "fsdp2"], How] = "ddp"
@@ -69,8 +80,12 @@ class Tuning(Settings):
     """Compute the layers' activations twice instead of keeping them: less memory, a third more work."""
     dtype: Dtype = "bfloat16"
     """Precision of the frozen weights and of activations; what learns is kept in float32."""
+    copies: Copies | None = None
+    """Copy tasks among the conversations."""
+    skills: Path | None = None
+    """Items that the model will be measured with, as in `evaluate`; it is told which of them stand in the data."""
     seed: int = 0
-    """Order of the samples, and the adapters at the start."""
+    """Order of the samples, the adapters at the start, and the choice of copy tasks."""
 
 
 class Tune(Tuning):
@@ -78,10 +93,6 @@ class Tune(Tuning):
 
     data: Path | dict[str, Path | Conversations]
     """Conversations: a file (.jsonl, .parquet) or a folder of such; or several sources, each with a name."""
-    copies: Annotated[int, Field(ge=0)] = 0
-    """Copy tasks among the conversations: an article is to be repeated word by word."""
-    corpus: Path | None = None
-    """A corpus made by `collect`, whose held-out articles become copy tasks."""
     method: Literal["sft", "dpo", "kto"] = "sft"
     """`sft`: answers are learnt; `dpo`: of two answers to a prompt the chosen one is preferred to the rejected one;
     `kto`: answers are labelled good or bad. Both compare with the model as it was."""
@@ -90,8 +101,45 @@ class Tune(Tuning):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if (self.copies > 0) != (self.corpus is not None):
-            raise ValueError("copies and corpus belong together; give both, or neither")
         if self.method != "sft" and (self.packing or self.copies):
             raise ValueError(f"packing and copies are for method=sft, not for {self.method}")
         return self
+
+
+class Calibrate(Tuning):
+    """Propagated model + prompts → calibrated model: it learns what the original instruct model answers to them."""
+
+    teacher: Path | Endpoint
+    """The original instruct model, which answers the prompts: a folder, or an endpoint."""
+    prompts: Path | Conversations
+    """What is asked: rows with `prompt`, `instruction` or `text`, or conversations, whose last answers are left out."""
+    prompts_limit: Count | None = None
+    """Only so many rows of them, the first; none: all."""
+    engine: Annotated[Literal["transformers", "vllm"], How] = "transformers"
+    """What runs a teacher or a judge that is a folder."""
+    candidates: Count = 1
+    """Answers to each prompt, of which the best is kept: one greedy answer, or several sampled ones."""
+    temperature: Positive = 0.7
+    """Temperature of sampling, where there are several candidates."""
+    answer_tokens: Count = 1024
+    """Tokens of an answer at the most; one that is cut there is graded down."""
+    answer_batch: Annotated[Count, How] = 32
+    """Answers that transformers generates at once."""
+    judge: Literal["rules"] | Path | Endpoint = "rules"
+    """What grades the answers from 1 to 5: `rules` about their form, a model's folder, or an endpoint."""
+    threshold: Annotated[int, Field(ge=1, le=5)] = 4
+    """Answers with a lower grade are dropped."""
+    layers: Literal["all", "first_last"] = "first_last"
+    """Which layers learn."""
+    lora_rank: Count = 8
+    """Rank r of the adapters."""
+    lora_alpha: Count = 1
+    """α of the adapters: their product is scaled by α / r."""
+    lr: Positive = 2.5e-5
+    """Peak learning rate, linear warm-up over a twentieth of the steps, then cosine."""
+    batch_size: Count = 64
+    """Samples in an optimizer step, of all processes together."""
+    weight_decay: NonNegative = 0.1
+    """AdamW's weight decay."""
+    maximum_length: Count = 8096
+    """Conversations of more tokens are left out, and it is told; no answer is ever cut."""

@@ -44,7 +44,10 @@ COMPOSED_ROWS = "composed_rows.json"
 TRAINING_LOG = "training.jsonl"
 """In the folder of a model that `pretrain` made: a line of JSON for each step and for each measurement."""
 
-LEP_FILES = ("manifest.json", ".work", COMPOSED_ROWS, TRAINING_LOG)
+ANSWERS = "answers.jsonl"
+"""In the folder of a model that `calibrate` made: what it learnt from, and what was dropped, with grades."""
+
+LEP_FILES = ("manifest.json", ".work", COMPOSED_ROWS, TRAINING_LOG, ANSWERS)
 """Files of a model folder that belong to the artifact, not to the model."""
 
 

@@ -1,0 +1,120 @@
+"""Propagated model + prompts → calibrated model: it learns what the original instruct model answers."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lep.config import Calibrate, Endpoint
+from lep.engine.answering import Answerer, Decoding, Local, Vllm
+from lep.engine.copy_tasks import copy_tasks
+from lep.engine.endpoint import Served
+from lep.engine.lessons import Lessons, instruction_lessons
+from lep.engine.models import load_tokenizer
+from lep.engine.processes import by_main, micro_batches
+from lep.engine.selection import ANSWERING, JUDGING, Judged, answer_and_judge, dropped
+from lep.engine.tuning import tune
+from lep.errors import DataError
+from lep.io.checkpoint import ANSWERS
+from lep.io.conversations import Conversation, read_prompts, sift
+from lep.io.records import origin_records
+from lep.progress import note
+
+
+def run(settings: Calibrate, out: Path) -> dict[str, Any]:
+    """Write a whole model folder, and in it `answers.jsonl`: all answers, with their grades."""
+    micro_batches(batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size)
+    lessons, numbers = by_main(partial(_lessons, settings, out))
+    numbers = {**numbers, **tune(settings, lessons, out=out)}
+    by_main(partial(_tidy, out))
+    return numbers
+
+
+def _lessons(settings: Calibrate, out: Path) -> tuple[Lessons, dict[str, Any]]:
+    """What is learnt, and how the answers are."""
+    prompts, skipped = _prompts(settings)
+    judged = _judged(settings, prompts, out)
+    numbers = _numbers(judged, skipped=skipped, threshold=settings.threshold)
+    note(f"{numbers['kept']} of {numbers['answers']} answers are kept{_listed(numbers['dropped'])}")
+    if not numbers["kept"]:
+        raise DataError(
+            f"calibrate: no answer reaches threshold={settings.threshold}{_listed(numbers['dropped'])}; the answers "
+            f"stand in {out / ANSWERING}"
+        )
+    tokenizer = load_tokenizer(settings.model)
+    learnt = [one.conversation(source="answers") for one in judged if one.kept]
+    if settings.copies:
+        learnt += copy_tasks(
+            settings.copies.corpus,
+            count=settings.copies.count,
+            tokenizer=tokenizer,
+            maximum_length=settings.maximum_length,
+            seed=settings.seed,
+        )
+    lessons = instruction_lessons(learnt, tokenizer, settings=settings, folder=out / "samples")
+    _write(judged, out / ANSWERS)
+    return lessons, numbers
+
+
+def _prompts(settings: Calibrate) -> tuple[list[Conversation], Counter[str]]:
+    """What is asked, and how many rows are left out, by reason."""
+    name = "prompts" if not isinstance(settings.prompts, Path) else str(settings.prompts)
+    rows = islice(read_prompts(origin_records(settings.prompts), source=name), settings.prompts_limit)
+    prompts, skipped = sift(rows, source=name)
+    return prompts, Counter(row.reason for row in skipped)
+
+
+def _judged(settings: Calibrate, prompts: Sequence[Conversation], out: Path) -> list[Judged]:
+    sampled = settings.candidates > 1
+    temperature = settings.temperature if sampled else 0.0
+    return answer_and_judge(
+        prompts,
+        teacher=_answerer(settings.teacher, settings),
+        judge=None if settings.judge == "rules" else _answerer(settings.judge, settings),
+        decoding=Decoding(longest=settings.answer_tokens, temperature=temperature, seed=settings.seed),
+        candidates=settings.candidates,
+        threshold=settings.threshold,
+        folder=out,
+    )
+
+
+def _answerer(who: Path | Endpoint, settings: Calibrate) -> Answerer:
+    if isinstance(who, Endpoint):
+        return Served(who)
+    if settings.engine == "vllm":
+        return Vllm(who, settings.dtype)
+    return Local(who, settings.dtype, batch=settings.answer_batch)
+
+
+def _numbers(judged: Sequence[Judged], *, skipped: Mapping[str, int], threshold: int) -> dict[str, Any]:
+    grades = Counter("none" if one.grade.value is None else str(one.grade.value) for one in judged)
+    return {
+        "skipped": dict(skipped),
+        "answers": len(judged),
+        "kept": sum(one.kept for one in judged),
+        "grades": dict(sorted(grades.items())),
+        "dropped": dict(dropped(judged, threshold=threshold).most_common()),
+    }
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return "".join(f"; {reason}: {count}" for reason, count in counts.items())
+
+
+def _write(judged: Sequence[Judged], file: Path) -> None:
+    fresh = file.with_suffix(".new")
+    with fresh.open("w", encoding="utf-8") as stream:
+        for one in judged:
+            stream.write(json.dumps(one.row(), ensure_ascii=False) + "\n")
+    fresh.replace(file)
+
+
+def _tidy(out: Path) -> None:
+    """Take away what only the work needed."""
+    for file in (ANSWERING, JUDGING):
+        (out / file).unlink(missing_ok=True)
