@@ -16,7 +16,14 @@ from lep.config import ROOMS
 from lep.pipeline import load_recipe
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/walk.md", "docs/mathematics.md", "docs/cluster.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/walk.md",
+    "docs/mathematics.md",
+    "docs/cluster.md",
+    "docs/conversations.md",
+)
 HISTORY = ("CHANGELOG.md", "docs/log.md")  # may name what is no longer there: only their links are looked at
 MADE = ("build/", "runs/")  # by the commands, not in the repository
 FOLDERS = tuple(f"{folder}/" for folder in ("src", "tests", "docs", "demo", "recipes", "benchmarks"))
