@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.config import Tune
+from lep.engine.copy_tasks import copy_tasks
 from lep.errors import DataError, TokenizerError, UsageError
 from lep.io.model import open_model
+from lep.stages import tune as stage
 
 KINDS = ("tied", "untied")
 
@@ -51,7 +55,8 @@ def test_the_result_is_the_model_with_other_weights(unbroken, instructs, tensors
         learns = "norm" not in name
         assert torch.equal(tensor, after[name]) is (not learns), name
     assert open_model(folder).tied is (kind == "tied")
-    assert {item.name for item in folder.iterdir()} == {i.name for i in instructs[kind].iterdir()} | {"manifest.json"}
+    added = {"manifest.json", "training.jsonl"} | ({"model-tables.safetensors"} if kind == "untied" else set())
+    assert {item.name for item in folder.iterdir()} == {item.name for item in instructs[kind].iterdir()} | added
     assert (folder / "tokenizer.json").read_bytes() == (instructs[kind] / "tokenizer.json").read_bytes()
     assert [row["step"] for row in numbers["losses"]] == [1, 2, 3, 4]
     assert numbers["losses"][-1]["loss"] < numbers["losses"][0]["loss"]
@@ -105,23 +110,81 @@ def test_settings_and_data_that_cannot_work_are_named(instructs, conversations, 
             make_artifact(settings(instructs["tied"], conversations).model_copy(update=changes), tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
-    refuse(UsageError, "micro_batch_size 3 does not divide batch_size 8", micro_batch_size=3)
-    refuse(DataError, r"conversation 1 has \d+ tokens, maximum_length is 5", maximum_length=5)
+    refuse(UsageError, "micro_batch_size 3 × 1 process does not divide batch_size 8", micro_batch_size=3)
+    refuse(DataError, "every conversation is longer than maximum_length=5 tokens", maximum_length=5)
+    refuse(DataError, r"16 samples, times epochs=2, are less than one step of batch_size=40", batch_size=40)
     bare = tmp_path / "bare"
     shutil.copytree(instructs["tied"], bare)
     (bare / "chat_template.jinja").unlink()
     refuse(TokenizerError, "no chat template", model=bare)
     data = tmp_path / "data.jsonl"
     data.write_text('{"prompt": []}\n')
-    refuse(DataError, "data.jsonl:1: the row has no 'completion'", data=data)
+    refuse(DataError, "data.jsonl:1: expected a row with messages; .*; it has: prompt", data=data)
     data.write_text("")
-    refuse(DataError, "holds no rows", data=data)
+    refuse(DataError, "data.jsonl: holds no rows", data=data)
 
 
-@pytest.mark.parametrize("prompt", ["text alone", ["text alone"], [{"role": "user"}]])
-def test_a_row_that_is_no_conversation_is_named(instructs, make_artifact, tmp_path, prompt) -> None:
-    data = tmp_path / "data.jsonl"
-    answer = [{"role": "assistant", "content": "yes"}]
-    data.write_text(json.dumps({"prompt": prompt, "completion": answer}) + "\n")
-    with pytest.raises(DataError, match=r"conversation 1|data.jsonl:1"):
-        make_artifact(settings(instructs["tied"], data), tmp_path / "out")
+def test_data_of_several_sources_is_told_by_name(
+    instructs, conversations, corpus, run_room, tmp_path, texts, monkeypatch
+) -> None:
+    """Rows that cannot be learnt from are counted, held-out items in the data are told, copy tasks are mixed in."""
+    other = tmp_path / "other.jsonl"
+    rows = [{"instruction": texts["en"][i], "output": texts["en"][i + 1] if i else " ", "score": i} for i in range(6)]
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"skills": conversations, "alpaca": {"files": [other], "minimum": {"score": 2}}}
+    copies = {"corpus": corpus, "count": 4}
+    monkeypatch.setattr(stage, "copy_tasks", partial(copy_tasks, measured=0))
+    monkeypatch.setattr("lep.engine.copy_tasks.SHORTEST", 100)
+    wanted = settings(instructs["untied"], conversations, epochs=1, skills=conversations)
+    wanted = Tune.model_validate(wanted.model_dump() | {"data": data, "copies": copies})
+    numbers = run_room(wanted, tmp_path / "out")
+    assert {name: source["rows"] for name, source in numbers["sources"].items()} == {
+        "skills": 16,
+        "alpaca": 4,
+        "copy": 4,
+    }
+    assert sum(source["share"] for source in numbers["sources"].values()) == pytest.approx(1)
+    assert numbers["skipped"] == {"skills": {}, "alpaca": {"score below 2": 2}}
+    assert numbers["examples"] == 24 and numbers["passes"] == 1
+    assert any("16 of 16 texts of skills stand in the data" in remark for remark in numbers["remarks"])
+
+
+@pytest.mark.parametrize(("way", "step"), [("dora", 2), ("packed", 1), ("dpo", 2), ("kto", 2)])
+def test_every_way_of_tuning_goes_on_as_if_unbroken(
+    instructs, ways, make_artifact, interrupt, tensors, tmp_path, way, step
+) -> None:
+    wanted = ways[way]
+    numbers = make_artifact(wanted, tmp_path / "unbroken").numbers
+    losses = numbers["losses"]
+    assert len(losses) == 4 and losses[-1]["loss"] < losses[0]["loss"]
+    if way in ("dpo", "kto"):  # where the model is the reference still
+        assert losses[0]["loss"] == pytest.approx({"dpo": math.log(2), "kto": 0.5}[way], abs=1e-3)
+        assert losses[0]["margin"] == pytest.approx(0, abs=1e-3) and losses[-1]["margin"] > 0.1
+    interrupt(step)
+    with pytest.raises(KeyboardInterrupt):
+        make_artifact(wanted, tmp_path / "out")
+    interrupt(0)
+    assert make_artifact(wanted, tmp_path / "out").numbers["losses"] == numbers["losses"]
+    expected, found = tensors(tmp_path / "unbroken"), tensors(tmp_path / "out")
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    log = [json.loads(line) for line in (tmp_path / "out" / "training.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log] == [1, 2, 3, 4]
+
+
+@pytest.fixture(scope="module")
+def ways(instructs, conversations, texts, tmp_path_factory) -> dict[str, Tune]:
+    """Settings of four steps each."""
+    root, ru = tmp_path_factory.mktemp("preferences"), texts["ru"]
+    pairs = [{"prompt": ru[i], "chosen": ru[i + 1], "rejected": texts["en"][i]} for i in range(16)]
+    judged = [
+        {"prompt": ru[i], "completion": texts["ru" if i % 2 else "en"][i], "label": i % 2 == 1} for i in range(16)
+    ]
+    for name, rows in {"dpo": pairs, "kto": judged}.items():
+        (root / f"{name}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    model = instructs["tied"]
+    return {
+        "dora": settings(instructs["untied"], conversations, adapters="dora", layers="first_last", tables="head"),
+        "packed": settings(model, conversations, packing=True, maximum_length=300, batch_size=2, micro_batch_size=1),
+        "dpo": settings(model, root / "dpo.jsonl", method="dpo"),
+        "kto": settings(model, root / "kto.jsonl", method="kto", adapters="none", dtype="bfloat16", lr=1e-3),
+    }

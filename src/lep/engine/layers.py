@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
+from peft.utils.other import transpose
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -36,7 +37,7 @@ def let_layers_learn(model: PreTrainedModel, learn: Learn, *, lora_rank: int, lo
     Source: LoRA, arXiv 2106.09685; METHOD §5.
     """
     if learn == "embeddings+lora":
-        _add_adapters(model, LoraConfig(r=lora_rank, lora_alpha=lora_alpha, target_modules="all-linear"))
+        add_adapters(model, LoraConfig(r=lora_rank, lora_alpha=lora_alpha, target_modules="all-linear"))
         return
     tables = table_parameters(model)
     for part in _whole_parts(model, learn):
@@ -44,6 +45,24 @@ def let_layers_learn(model: PreTrainedModel, learn: Learn, *, lora_rank: int, lo
             if id(weight) not in tables:
                 weight.data = weight.data.float()
                 weight.requires_grad_()
+
+
+def add_adapters(model: PreTrainedModel, config: LoraConfig) -> None:
+    """Add adapters, which learn; what learns already goes on learning, which peft would not have it do.
+
+    Source: LoRA, arXiv 2106.09685; DoRA, arXiv 2402.09353.
+    """
+    learning = [weight for weight in model.parameters() if weight.requires_grad]
+    inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+    for weight in learning:
+        weight.requires_grad_()
+    for _, layer in _adapted(model):
+        layer.cast_input_dtype_enabled = False  # autocast does, where it is needed
+        if _dora(layer):
+            _lengths_in_float(layer)
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -74,21 +93,8 @@ def learning_layers(model: PreTrainedModel) -> dict[str, nn.Parameter]:
 
 def learnt_weights(model: PreTrainedModel) -> dict[str, Became]:
     """What the layers' weights became, by their names in a model without adapters; the others are left out."""
-    became = {f"{name}.weight": _plus_product(layer) for name, layer in _adapted(model)}
+    became = {f"{name}.weight": _merged(layer) for name, layer in _adapted(model)}
     return became or {name: _replaced(weight) for name, weight in learning_layers(model).items()}
-
-
-def _add_adapters(model: PreTrainedModel, config: LoraConfig) -> None:
-    """What learns already goes on learning, which peft would not have it do."""
-    learning = [weight for weight in model.parameters() if weight.requires_grad]
-    inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
-    for weight in model.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()
-    for weight in learning:
-        weight.requires_grad_()
-    for _, layer in _adapted(model):
-        layer.cast_input_dtype_enabled = False  # autocast does, where it is needed
 
 
 def _whole_parts(model: PreTrainedModel, learn: Learn) -> Iterable[nn.Module]:
@@ -102,12 +108,40 @@ def _adapted(model: nn.Module) -> list[tuple[str, LoraLayer]]:
     return [(name, part) for name, part in model.named_modules() if isinstance(part, LoraLayer)]
 
 
-def _plus_product(layer: Any) -> Became:
+def _merged(layer: Any) -> Became:
+    """W + ΔW; of DoRA, its rows with the lengths that were learnt."""
+
     @torch.no_grad()
     def became(weight: Tensor) -> Tensor:
-        return weight.float() + layer.get_delta_weight(_ADAPTER).to(weight.device)
+        merged = weight.float() + layer.get_delta_weight(_ADAPTER).to(weight.device)
+        if not (dora := _dora(layer)):
+            return merged
+        rows = transpose(merged, layer.fan_in_fan_out)
+        lengths = (dora.weight.to(weight.device) / rows.norm(dim=1))[:, None]
+        return transpose(rows * lengths, layer.fan_in_fan_out)
 
     return became
+
+
+@torch.no_grad()
+def _lengths_in_float(layer: Any) -> None:
+    """Have DoRA compute lengths of rows in float32.
+
+    peft rounds them to the layer's dtype: in half precision, the merged map would be another by as much.
+    """
+    dora = _dora(layer)
+
+    def lengths(weight: Tensor, lora_weight: Tensor, scaling: float, **_: object) -> Tensor:
+        rows = transpose(weight.float(), layer.fan_in_fan_out) + scaling * lora_weight.float()
+        return torch.linalg.norm(rows, dim=1)
+
+    dora.get_weight_norm = lengths
+    dora.weight.data = torch.linalg.norm(transpose(layer.get_base_layer().weight.float(), layer.fan_in_fan_out), dim=1)
+
+
+def _dora(layer: Any) -> Any:
+    """DoRA's part of an adapter; none when it has none."""
+    return dict(layer.lora_magnitude_vector.items()).get(_ADAPTER)
 
 
 def _replaced(weight: Tensor) -> Became:

@@ -117,7 +117,7 @@ def micro_batches(*, batch_size: int, micro_batch_size: int) -> int:
     passes, rest = divmod(batch_size, micro_batch_size * world())
     if rest:
         raise UsageError(
-            f"pretrain: micro_batch_size {micro_batch_size} × {world()} process{'es' if world() > 1 else ''} does not "
+            f"micro_batch_size {micro_batch_size} × {world()} process{'es' if world() > 1 else ''} does not "
             f"divide batch_size {batch_size}; change one of the three"
         )
     return passes

@@ -1,158 +1,213 @@
-"""Instruction tuning by trl and peft: LoRA on all linear layers, the tables whole, the loss on the answers only."""
+"""Tuning by trl: instruction tuning (SFT), and preferences by DPO and KTO.
+
+The three are one training but for what a sample is and what the loss: trl's trainers. Theirs are the losses; ours is
+what learns, how it is kept in checkpoints, and how it is divided among processes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import datasets
-from peft import LoraConfig
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer
+from transformers.utils import SAFE_WEIGHTS_NAME
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.kto_config import KTOConfig
+from trl.trainer.kto_trainer import KTOTrainer
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from lep.config import Tune
-from lep.engine.models import device
+from lep.config import Tuning
+from lep.engine.attention import attends_inside_documents
+from lep.engine.failures import explained
+from lep.engine.layers import decoder_layers
+from lep.engine.learnt import let_learn, write_learnt
+from lep.engine.lessons import Lessons, in_order
+from lep.engine.models import device, load_model, load_tokenizer, seeded
+from lep.engine.processes import by_main, micro_batches, world
+from lep.engine.sharding import ShardedTrainer, gather, shard, share, whole
 from lep.engine.watch import Watch, last_checkpoint
-from lep.errors import DataError
-from lep.progress import progress
+from lep.errors import TokenizerError, UsageError
+from lep.io.checkpoint import TRAINING_LOG
+from lep.io.model import open_model
+from lep.progress import Advance, progress
+
+_CHECKPOINTS = 3
+"""How many are made in a training; the last one is kept."""
+
+_KEPT = {"loss": "loss", "rewards/accuracies": "accuracy", "rewards/margins": "margin"}
+"""What the manifest tells of each step, by trl's names; the last two of preferences."""
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """The weights after tuning, and how it went."""
-
-    weights: Mapping[str, Tensor]
-    """All weights, the adapters merged in."""
-    losses: list[dict[str, int | float]]
-    tokens: int
-    tokens_per_second: float
-
-
-def tune(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    settings: Tune,
-    folder: Path,
-) -> Tuned:
-    """Train adapters and tables on conversations, and merge them; goes on from the last checkpoint in `folder`.
+def tune(settings: Tuning, lessons: Lessons, *, out: Path, beta: float = 0.1) -> dict[str, Any]:
+    """Tune a model and write the result, adapters merged in; goes on from the last checkpoint in `out`.
 
     Args:
-        model: to tune, in `settings.dtype`.
-        tokenizer: its chat template renders the conversations.
-        rows: `prompt` and `completion`, each a list of messages.
-        settings: learning rate, batch, epochs, adapters.
-        folder: for checkpoints.
+        settings: the model, what learns and how.
+        lessons: what is learnt.
+        out: an existing folder.
+        beta: β of DPO and KTO.
+
+    Returns:
+        the room's numbers.
 
     Raises:
-        DataError: a conversation is longer than `settings.maximum_length` tokens.
+        LepError: the loss or the gradient is not finite, or memory is short.
+        ArtifactError: the disk is full.
+        UsageError: `packing` with a model whose attention does not stay inside a conversation; KTO one by one.
 
     Source: METHOD §6.
     """
-    tokens = _check_lengths(tokenizer, rows, limit=settings.maximum_length)
-    steps = max(1, round(settings.epochs * len(rows) / settings.batch_size))
-    trained = round(tokens * steps * settings.batch_size / len(rows))
-    watch = Watch(tokens_per_step=trained / steps)
-    trainer = _trainer(model, tokenizer, rows, settings=settings, args=_arguments(settings, steps=steps, folder=folder))
-    trainer.add_callback(watch)
-    checkpoint, done = last_checkpoint(folder)
-    with progress("tuning", total=trained, unit="tokens", done=trained * done / steps) as advance:
-        watch.advance = advance
-        trainer.train(resume_from_checkpoint=checkpoint)
+    source, tokenizer = open_model(settings.model), load_tokenizer(settings.model)
+    folder = out / "checkpoints"
+    watch = Watch(tokens_per_step=lessons.tokens / lessons.steps, log=out / TRAINING_LOG)
+    with seeded(settings.seed), explained(folder, lower=f"micro_batch_size ({settings.micro_batch_size})"):
+        model = load_model(settings.model, dtype=settings.dtype)
+        _check(model, tokenizer, settings, lessons)
+        let_learn(model, settings, source=source)
+        trainer = _trainer(model, tokenizer, lessons, settings=settings, folder=folder, beta=beta)
+        trainer.add_callback(watch)
+        checkpoint, done = last_checkpoint(folder)
+        share_done = done / lessons.steps
+        with progress("tuning", total=lessons.tokens, unit="tokens", done=lessons.tokens * share_done) as advance:
+            watch.advance = advance
+            trainer.train(resume_from_checkpoint=checkpoint)
+    gather(model)
     history: list[dict[str, Any]] = trainer.state.log_history
-    merged: Any = trainer.model
-    return Tuned(
-        weights=merged.merge_and_unload().state_dict(),
-        losses=[{"step": row["step"], "loss": row["loss"]} for row in history if "loss" in row],
-        tokens=trained,
-        tokens_per_second=watch.tokens_per_second,
-    )
+    by_main(partial(_finish, model, out, settings=settings, lessons=lessons))
+    return {
+        **lessons.numbers(),
+        "tokens_per_second": watch.tokens_per_second,
+        "losses": [
+            {"step": row["step"]} | {ours: row[name] for name, ours in _KEPT.items() if name in row}
+            for row in history
+            if "loss" in row
+        ],
+    }
 
 
-def _with_float_tables(model: PreTrainedModel) -> PreTrainedModel:
-    """Tables learn in float32: half precision would swallow small steps. Tied tables stay one parameter."""
-    tables: Any = {id(part.weight): part.weight for part in _tables(model).values()}
-    for table in tables.values():
-        table.data = table.data.float()
-    return model
+def _check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Tuning, lessons: Lessons) -> None:
+    if tokenizer.pad_token is None and tokenizer.eos_token is None:
+        raise TokenizerError(f"{settings.model}: its tokenizer has neither a pad_token nor an eos_token to pad with")
+    if lessons.method == "kto" and settings.micro_batch_size < 2:
+        raise UsageError("micro_batch_size: KTO compares the samples of a forward pass; give 2 or more")
+    if settings.packing and not attends_inside_documents(model, batch=min(2, settings.micro_batch_size)):
+        raise UsageError("packing: this model's attention does not stay inside a conversation; give packing=false")
 
 
-def _tables(model: PreTrainedModel) -> dict[str, Any]:
-    embed, head = model.get_input_embeddings(), model.get_output_embeddings()
-    return {name: module for name, module in model.named_modules() if module is embed or module is head}
+def _finish(model: PreTrainedModel, out: Path, *, settings: Tuning, lessons: Lessons) -> None:
+    write_learnt(model, open_model(settings.model), out)
+    shutil.rmtree(out / "checkpoints")
+    shutil.rmtree(lessons.folder)
 
 
-def _adapters(model: PreTrainedModel, settings: Tune) -> LoraConfig:
-    tied = len({id(part.weight) for part in _tables(model).values()}) == 1
-    names = [name.rsplit(".", 1)[-1] for name in _tables(model)]
-    return LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        target_modules="all-linear",
-        modules_to_save=names[:1] if tied else names,
-        ensure_weight_tying=tied,
-        task_type="CAUSAL_LM",
-    )
+class _OfWhatLearns:
+    """Before one of trl's trainers: checkpoints hold what learns and nothing else, and nothing is sent anywhere."""
+
+    model: nn.Module
+    args: Any
+    advance: Advance = staticmethod(lambda amount: None)
+
+    def _save(self, output_dir: str, state_dict: object = None) -> None:
+        state = {name: whole(weight.detach()).contiguous() for name, weight in _learning(self.model).items()}
+        if self.args.should_save:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_file(state, Path(output_dir) / SAFE_WEIGHTS_NAME)
+
+    @torch.no_grad()
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        state = load_file(Path(resume_from_checkpoint) / SAFE_WEIGHTS_NAME)
+        for name, weight in _learning(self.model).items():
+            weight.copy_(share(state[name], like=weight))
+
+    def _send_telemetry(self) -> None: ...
+
+    def create_model_card(self, *_: object, **__: object) -> None: ...
+
+
+def _learning(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def _trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Mapping[str, Any]],
+    lessons: Lessons,
     *,
-    settings: Tune,
-    args: SFTConfig,
-) -> SFTTrainer:
-    trainer = SFTTrainer(
-        model=_with_float_tables(model),
-        args=args,
-        train_dataset=datasets.Dataset.from_list([{key: row[key] for key in ("prompt", "completion")} for row in rows]),
+    settings: Tuning,
+    folder: Path,
+    beta: float,
+) -> Trainer:
+    """A trainer for this process's part of the work; divides the model when it is to be, after a look at it whole."""
+    sharded = settings.parallel == "fsdp2" and world() > 1
+    kind = {"sft": SFTTrainer, "dpo": DPOTrainer, "kto": KTOTrainer}[lessons.method]
+    bases = (_OfWhatLearns, ShardedTrainer, kind) if sharded else (_OfWhatLearns, kind)
+    if settings.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    made = cast(Any, type("Tuner", bases, {}))
+    trainer: Trainer = made(
+        model=model,
+        args=_arguments(lessons, settings, folder=folder, beta=beta),
+        train_dataset=in_order(lessons, settings),
         processing_class=tokenizer,
-        peft_config=_adapters(model, settings),
+        **({"data_collator": Packed(tokenizer)} if settings.packing else {}),
     )
+    if sharded:
+        shard(model, layers=decoder_layers(model), dtype=getattr(torch, settings.dtype))
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _check_lengths(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], *, limit: int) -> int:
-    """Tokens of all conversations; `DataError` names the first that is too long."""
-    total = 0
-    for number, row in enumerate(rows, start=1):
-        text = str(tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False))
-        length = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-        if length > limit:
-            raise DataError(
-                f"conversation {number} has {length} tokens, maximum_length is {limit}; raise it or leave the row out"
-            )
-        total += length
-    return total
+class Packed:
+    """Packed samples as batches: positions restart with each conversation, which tells attention where it begins."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.batch = DataCollatorForLanguageModeling(pad_token_id=cast(int, pad), return_position_ids=True)
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = self.batch(samples)
+        del batch["attention_mask"]  # with one, positions would not be looked at
+        return dict(batch)
 
 
-def _arguments(settings: Tune, *, steps: int, folder: Path) -> SFTConfig:
-    return SFTConfig(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
-        learning_rate=settings.lr,
-        lr_scheduler_type="cosine",
-        warmup_steps=max(1, steps // 20),
-        weight_decay=settings.weight_decay,
-        max_length=settings.maximum_length,
-        completion_only_loss=True,
-        bf16=settings.dtype == "bfloat16",
-        activation_checkpointing=False,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_steps=max(1, steps // 3),
-        save_total_limit=1,
-        seed=settings.seed,
-        use_cpu=device().type == "cpu",
-        disable_tqdm=True,
-        report_to="none",
-    )
+def _arguments(lessons: Lessons, settings: Tuning, *, folder: Path, beta: float) -> Any:
+    common: dict[str, Any] = {
+        "output_dir": str(folder),
+        "max_steps": lessons.steps,
+        "per_device_train_batch_size": settings.micro_batch_size,
+        "gradient_accumulation_steps": micro_batches(
+            batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size
+        ),
+        "ddp_find_unused_parameters": False,
+        "train_sampling_strategy": "sequential",
+        "learning_rate": settings.lr,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": max(1, lessons.steps // 20),
+        "weight_decay": settings.weight_decay,
+        "bf16": settings.dtype == "bfloat16",
+        "activation_checkpointing": False,  # it is on already, where it is wanted
+        "max_length": None,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_steps": max(1, lessons.steps // _CHECKPOINTS),
+        "save_total_limit": 1,
+        "seed": settings.seed,
+        "use_cpu": device().type == "cpu",
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
+    if lessons.method == "sft":
+        arguments = SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True})
+    elif lessons.method == "dpo":
+        arguments = DPOConfig(**common, beta=beta, precompute_ref_log_probs=True)
+    else:
+        arguments = KTOConfig(**common, beta=beta, precompute_ref_log_probs=True)
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs of one process would be torch's DataParallel
+    return arguments

@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
-import shutil
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lep.config import Tune
-from lep.engine.models import load_model, load_tokenizer, seeded
+from lep.config import Conversations, Tune
+from lep.engine.copy_tasks import copy_tasks
+from lep.engine.lessons import Lessons, instruction_lessons, preference_lessons
+from lep.engine.models import load_tokenizer
+from lep.engine.processes import by_main, micro_batches
 from lep.engine.tuning import tune
-from lep.errors import TokenizerError, UsageError
-from lep.io.checkpoint import copy_model
-from lep.io.documents import read_conversations
-from lep.io.model import open_model
+from lep.io.conversations import Skipped, read_conversations, sift
+from lep.io.preferences import read_preferences, read_verdicts
+from lep.io.records import origin_records
+
+_READERS = {"sft": read_conversations, "dpo": read_preferences, "kto": read_verdicts}
 
 
 def run(settings: Tune, out: Path) -> dict[str, Any]:
     """Write a whole model folder; checkpoints stand in `out/checkpoints` until the end."""
-    if settings.batch_size % settings.micro_batch_size:
-        raise UsageError(
-            f"tune: micro_batch_size {settings.micro_batch_size} does not divide batch_size {settings.batch_size}"
-        )
-    source = open_model(settings.model)
-    rows = read_conversations(settings.data)
+    micro_batches(batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size)
+    lessons, skipped = by_main(partial(_lessons, settings, out / "samples"))
+    return {**tune(settings, lessons, out=out, beta=settings.beta), "skipped": skipped}
+
+
+def _lessons(settings: Tune, folder: Path) -> tuple[Lessons, dict[str, dict[str, int]]]:
+    """What is learnt, and what is left out of each source and why."""
     tokenizer = load_tokenizer(settings.model)
-    if not tokenizer.chat_template:
-        raise TokenizerError(f"{settings.model}: its tokenizer has no chat template to render conversations with")
-    with seeded(settings.seed):
-        model = load_model(settings.model, dtype=settings.dtype)
-        tuned = tune(model, tokenizer, rows, settings=settings, folder=out / "checkpoints")
-    for name, tensor in copy_model(source, out).items():
-        tensor.copy_(tuned.weights[name].to(tensor.dtype))
-    shutil.rmtree(out / "checkpoints")
-    return {
-        "examples": len(rows),
-        "trained_tokens": tuned.tokens,
-        "tokens_per_second": tuned.tokens_per_second,
-        "losses": tuned.losses,
-    }
+    rows: list[Any] = []
+    skipped: dict[str, dict[str, int]] = {}
+    for name, source in _sources(settings).items():
+        kept, left = sift(_read(settings, source, name), source=name)
+        rows += kept
+        skipped[name] = dict(Counter(item.reason for item in left))
+    if settings.copies:
+        rows += copy_tasks(
+            **settings.copies.model_dump(),
+            tokenizer=tokenizer,
+            maximum_length=settings.maximum_length,
+            seed=settings.seed,
+        )
+    prepare = instruction_lessons if settings.method == "sft" else preference_lessons
+    return prepare(rows, tokenizer, settings=settings, folder=folder), skipped
+
+
+def _sources(settings: Tune) -> dict[str, Path | Conversations]:
+    return settings.data if isinstance(settings.data, dict) else {settings.data.name: settings.data}
+
+
+def _read(settings: Tune, source: Path | Conversations, name: str) -> Iterator[Any | Skipped]:
+    minimum = {} if isinstance(source, Path) or settings.method != "sft" else {"minimum": source.minimum}
+    return _READERS[settings.method](origin_records(source), source=name, **minimum)
