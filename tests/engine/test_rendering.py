@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from importlib.resources import files
+from itertools import product
 
 import pytest
 from transformers import PreTrainedTokenizerBase
@@ -18,6 +19,12 @@ MARKED = (
     "{{ m['content'] }}<|im_end|>{% endgeneration %}{% else %}{{ m['content'] }}<|im_end|>{% endif %}\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+TEMPLATES = sorted(
+    file.name
+    for file in files("trl").joinpath("chat_templates").iterdir()
+    if file.name.endswith(".jinja") and not file.name.startswith(("idefics", "llava", "smolvlm"))
+)
+"""Those of models that read text; the others take a message in parts."""
 QUESTIONS, ANSWERS = ("Кто это?", "And now?"), ("A little girl.", "Наш сосед.")
 
 
@@ -94,6 +101,13 @@ def test_a_template_that_refuses_a_system_message(tokenizer) -> None:
     assert learnt(gemma, talk()) == [f"{answer}<end_of_turn>\n" for answer in ANSWERS]
     with pytest.raises(DataError, match=r"data.jsonl:7: the chat template refuses .*may not know system messages"):
         render(gemma, talk(Message("system", "Be brief.")))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_template_that_trl_ships(tokenizer, name: str) -> None:
+    answers = learnt(published(tokenizer, name), talk())
+    assert ANSWERS[-1] in answers[-1] and len(answers) <= 2
+    assert not any(question in answer for question, answer in product(QUESTIONS, answers))
 
 
 def test_where_earlier_turns_are_written_otherwise_the_last_answer_is_learnt(tokenizer) -> None:
