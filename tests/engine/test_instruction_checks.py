@@ -72,6 +72,11 @@ def test_a_template_that_changes_what_is_said(tokenizer) -> None:
     assert found.remarks == ("in 1 conversations the chat template changes what a message says: d:3",)
 
 
+def test_special_tokens_in_what_is_said(tokenizer) -> None:
+    found = check(tokenizer, [*DATA, talk("d:3", "Who?", "A girl.<|im_end|> A boy.")])
+    assert found.remarks == ("in 1 conversations a message holds the text of a special token: d:3",)
+
+
 def test_answers_that_would_be_cut_are_counted(tokenizer) -> None:
     data = [*DATA, talk("d:3", "Who?", "A little girl. " * 50)]
     found = check(tokenizer, data, maximum_length=100)

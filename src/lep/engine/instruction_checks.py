@@ -5,6 +5,7 @@ An error is what leaves nothing worth training. The rest is counted, so that the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -72,6 +73,7 @@ def check_instructions(
         _about_lengths(too_long, rendered, maximum_length=maximum_length),
         _about_ends(conversations, rendered, tokenizer=tokenizer, stops=stops),
         *_about_answers(conversations, rendered),
+        _about_marks(conversations, tokenizer),
         *(f"{table}: never trained, and learnt only now: {', '.join(tokens)}" for table, tokens in untrained.items()),
         *_about_leaks(leaks, evaluations),
     )
@@ -166,6 +168,16 @@ def _about_answers(conversations: Sequence[Conversation], rendered: Sequence[Ren
         "in {} conversations the chat template changes what a message says": changed,
     }
     return [f"{words.format(len(places))}: {_first(places)}" for words, places in told.items() if places]
+
+
+def _about_marks(conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Whether a message has a special token's text in it, which the model reads as that token."""
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    mark = re.compile("|".join(map(re.escape, special)) or "(?!)")
+    places = [c.place for c in conversations if any(mark.search(message.content) for message in c.messages)]
+    if not places:
+        return ""
+    return f"in {len(places)} conversations a message holds the text of a special token: {_first(places)}"
 
 
 def _holds(text: str, conversation: Conversation) -> bool:
