@@ -297,7 +297,7 @@ def test_one_changed_knob_changes_the_fingerprint(tmp_path, knob) -> None:
 
 def test_rooms_after_the_last_one_may_refer_to_a_room_with_several_results(write) -> None:
     """As when learning rates are tried: `lep run recipe.yaml pretrain.lr='[1e-4, 3e-4]' --to pretrain`."""
-    pretrain = {"model": "m", "corpus": "collect", "mixture": {"ru": 1}, "tokens": 100, "lr": [1e-4, 3e-4]}
+    pretrain = {"model": "m", "corpus": "collect", "mixture": {"ru": 1}, "tokens": 10**8, "lr": [1e-4, 3e-4]}
     recipe = write(collect=SOURCES, pretrain=pretrain, propagate=PROPAGATE | {"adapted": "pretrain"})
     assert "name an earlier room" in refused(recipe)
     steps = pipeline.load_recipe(recipe, last="pretrain")

@@ -272,7 +272,6 @@ def test_a_loss_that_is_no_number_stops_with_its_step(initialized, corpus, make_
             UsageError,
             "micro_batch_size 3 × 1 process does not divide batch_size 8; change one",
         ),
-        ({"tokens": BATCH * BLOCK - 1}, DataError, "less than one step"),
         ({"mixture": {"de": 1}}, DataError, "no text of language 'de'; it has: en, ru"),
     ],
 )

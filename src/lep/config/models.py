@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from lep.config.settings import Count, Dtype, How, NonNegative, Positive, Settings, Share
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"]
 
 
@@ -41,7 +42,7 @@ class Pretrain(Settings):
     """A model made by `initialize`."""
     corpus: Path
     """A corpus made by `collect`."""
-    mixture: dict[str, Positive]
+    mixture: Annotated[dict[str, Positive], Field(min_length=1)]
     """Share of training tokens by language, in any unit: `{ru: 9, en: 1}`."""
     tokens: Count
     """How many tokens to train on; when the corpus is shorter, it is read again in another order."""
@@ -58,7 +59,7 @@ class Pretrain(Settings):
     """Rank r of the adapters."""
     lora_alpha: Count = 32
     """α of the adapters: their product is scaled by α / r."""
-    block: Annotated[int, Field(ge=2)] = 1024
+    block: Annotated[int, Field(ge=3)] = 1024
     """Tokens in a training sample."""
     inside_documents: bool = True
     """Attention stays inside documents and positions restart, where several stand in a sample."""
@@ -76,7 +77,7 @@ class Pretrain(Settings):
     """Share of all steps in which `warmup_stable_decay` goes down."""
     weight_decay: NonNegative = 0.1
     """AdamW's weight decay, on the rows and matrices that learn."""
-    betas: tuple[Share, Share] = (0.9, 0.95)
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
     """AdamW's decay rates of the two moments."""
     epsilon: Positive = 1e-5
     """AdamW's ε."""
@@ -96,7 +97,7 @@ class Pretrain(Settings):
     """Characters of held-out text a language in those measurements."""
     tensorboard: Annotated[bool, How] = False
     """Write the log for TensorBoard, too, into the result's `tensorboard/`; the library must be installed."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Order of the samples, and the adapters at the start."""
 
     @model_validator(mode="after")
@@ -106,6 +107,32 @@ class Pretrain(Settings):
         if self.learn in ("embeddings", "new_rows") and self.lr_layers is not None:
             raise ValueError(f"lr_layers is for layers that learn; with learn={self.learn} none does")
         return self
+
+    @model_validator(mode="after")
+    def _has_time(self) -> Pretrain:
+        if not self.steps:
+            step = self.block * self.batch_size
+            raise ValueError(
+                f"tokens={self.tokens:,} are less than one step of block × batch_size = {step:,} tokens; give more "
+                "tokens, or a smaller batch_size"
+            )
+        if self.warmup_steps + max(1, self.decay_steps) > self.steps:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps}, and {max(1, self.decay_steps)} to go down in, are more than the "
+                f"{self.steps} steps that tokens / (block × batch_size) make: lr would not be reached; lower them, or "
+                "give more tokens"
+            )
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps that the tokens make."""
+        return self.tokens // (self.block * self.batch_size)
+
+    @property
+    def decay_steps(self) -> int:
+        """The last of them, in which `warmup_stable_decay` goes down."""
+        return round(self.decay_share * self.steps) if self.schedule == "warmup_stable_decay" else 0
 
 
 class Propagate(Settings):

@@ -87,7 +87,7 @@ def likelihood(
         ids: the text: documents as token ids.
         new_ids: the tokens to report apart, each once.
         prefix: the token before each window; it is given, not predicted.
-        block: tokens in a window.
+        block: tokens in a window, the last of which the model does not see: as many positions as it must have.
         advance: told the number of tokens done.
     """
     steps = _steps(model)
@@ -144,9 +144,11 @@ def _batch_sums(steps: _Steps, batch: Sequence[Sequence[int]], new_ids: Int[Tens
     longest = int(lengths.max())
     padded = torch.tensor([[*window, *[0] * (longest - len(window))] for window in batch])
     present = torch.arange(longest) < lengths[:, None]
-    labels = nn.functional.pad(padded[:, 1:].masked_fill(~present[:, 1:], IGNORED), (0, 1), value=IGNORED).flatten()
-    padded, present, labels, new_ids = (part.to(steps.device) for part in (padded, present, labels, new_ids))
-    states = steps.states(input_ids=padded, attention_mask=present, use_cache=False).flatten(0, 1)
+    labels = padded[:, 1:].masked_fill(~present[:, 1:], IGNORED).flatten()
+    seen, present, labels, new_ids = (
+        part.to(steps.device) for part in (padded[:, :-1], present[:, :-1], labels, new_ids)
+    )
+    states = steps.states(input_ids=seen, attention_mask=present, use_cache=False).flatten(0, 1)
     predicted = (labels != IGNORED).nonzero()[:, 0]
     size = max(1, cross_entropy.LOGITS_BYTES // (steps.vocab * states.element_size()))
     sums = [_sums(steps.head(states[some]), labels[some], new_ids) for some in predicted.split(size)]

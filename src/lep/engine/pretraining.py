@@ -81,18 +81,19 @@ def train(
         LepError: the loss or the gradient is not finite, or memory is short.
         ArtifactError: the disk is full.
     """
-    steps = len(samples) // settings.batch_size
     watch = _watch(model, samples, settings=settings, measure=measure, log=log)
     trainer = _trainer(model, samples, settings=settings, folder=folder, watch=watch)
     for tracker in _trackers(settings, log.parent):
         trainer.add_callback(tracker)
     checkpoint, done = last_checkpoint(folder)
-    with progress("training", total=samples.tokens, unit="tokens", done=samples.tokens * done / steps) as advance:
+    with progress(
+        "training", total=samples.tokens, unit="tokens", done=samples.tokens * done / settings.steps
+    ) as advance:
         watch.advance = advance
         with _explained(settings, folder):
             trainer.train(resume_from_checkpoint=checkpoint)
-    best = trainer.state.best_global_step or steps
-    if best != steps:
+    best = trainer.state.best_global_step or settings.steps
+    if best != settings.steps:
         model.load_state_dict(load_file(checkpoint_folder(folder, best) / SAFE_WEIGHTS_NAME))
     gather(model)
     history: list[dict[str, Any]] = trainer.state.log_history
@@ -109,16 +110,15 @@ def train(
 
 def _trainer(model: TrainableTables, samples: Samples, *, settings: Pretrain, folder: Path, watch: Watch) -> Trainer:
     """A Trainer for this process's part of the work; divides the model when it is to be."""
-    steps = len(samples) // settings.batch_size
     sharded = settings.parallel == "fsdp2" and world() > 1
     if sharded:
         shard(model, layers=decoder_layers(model.model), dtype=getattr(torch, settings.dtype))
     optimizer = _optimizer(model, settings)
     trainer = (ShardedTrainer if sharded else Trainer)(
         model=model,
-        args=_arguments(model, settings, steps=steps, folder=folder, every=watch.every),
+        args=_arguments(model, settings, folder=folder, every=watch.every),
         train_dataset=samples,
-        optimizers=(optimizer, _schedule(optimizer, settings, steps=steps)),
+        optimizers=(optimizer, _schedule(optimizer, settings)),
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
@@ -127,8 +127,6 @@ def _trainer(model: TrainableTables, samples: Samples, *, settings: Pretrain, fo
 
 
 def _watch(model: TrainableTables, samples: Samples, *, settings: Pretrain, measure: Measure, log: Path) -> Watch:
-    steps = len(samples) // settings.batch_size
-
     def measured() -> Measured:
         model.eval()
         with torch.autocast(device().type, torch.bfloat16, enabled=_mixes(model, settings)):
@@ -137,8 +135,8 @@ def _watch(model: TrainableTables, samples: Samples, *, settings: Pretrain, meas
         return agreed(found)  # rounding must not make processes disagree on what is the best
 
     return Watch(
-        tokens_per_step=samples.tokens / steps,
-        every=math.ceil(steps / settings.evaluations),
+        tokens_per_step=samples.tokens / settings.steps,
+        every=math.ceil(settings.steps / settings.evaluations),
         measure=measured,
         operations_per_second=world() * peak_operations_per_second(device(), getattr(torch, settings.dtype)),
         operations_per_token=operations_per_token(model, block=settings.block),
@@ -184,11 +182,11 @@ def _optimizer(model: TrainableTables, settings: Pretrain) -> torch.optim.AdamW:
     )
 
 
-def _schedule(optimizer: torch.optim.Optimizer, settings: Pretrain, *, steps: int) -> LambdaLR:
+def _schedule(optimizer: torch.optim.Optimizer, settings: Pretrain) -> LambdaLR:
+    up, down, steps = settings.warmup_steps, settings.decay_steps, settings.steps
     if settings.schedule == "cosine":
-        return get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, steps)
-    down = round(settings.decay_share * steps)
-    return get_wsd_schedule(optimizer, settings.warmup_steps, down, num_training_steps=steps, decay_type="linear")
+        return get_cosine_schedule_with_warmup(optimizer, up, steps)
+    return get_wsd_schedule(optimizer, up, down, num_training_steps=steps, decay_type="linear")
 
 
 def _mixes(model: TrainableTables, settings: Pretrain) -> bool:
@@ -206,12 +204,10 @@ def _trackers(settings: Pretrain, out: Path) -> list[TrainerCallback]:
     return [TensorBoardCallback(SummaryWriter(str(out / "tensorboard")))]
 
 
-def _arguments(
-    model: TrainableTables, settings: Pretrain, *, steps: int, folder: Path, every: int
-) -> TrainingArguments:
+def _arguments(model: TrainableTables, settings: Pretrain, *, folder: Path, every: int) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(folder),
-        max_steps=steps,
+        max_steps=settings.steps,
         per_device_train_batch_size=settings.micro_batch_size,
         gradient_accumulation_steps=micro_batches(
             batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size

@@ -55,6 +55,12 @@ class ModelFolder:
         return self.text_config.get("vocab_size", self.checkpoint.entries[self.names.embed].shape[0])
 
     @property
+    def positions(self) -> int | None:
+        """How many tokens of a text the model can see, as its configuration says; none where it does not."""
+        config = self.text_config
+        return config.get("max_position_embeddings", config.get("n_positions"))
+
+    @property
     def parameters(self) -> int:
         """How many numbers its tensors hold; a tied table counts once."""
         return sum(prod(entry.shape) for name, entry in self.checkpoint.entries.items() if name != self.duplicate_head)

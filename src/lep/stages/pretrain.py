@@ -23,9 +23,9 @@ from lep.engine.pretraining import Training, train
 from lep.engine.processes import by_main, micro_batches
 from lep.engine.samples import Samples
 from lep.engine.tables import TrainableTables
-from lep.errors import DataError
+from lep.errors import DataError, UsageError
 from lep.io.checkpoint import COMPOSED_ROWS, TRAINING_LOG, copy_tokenizer, copy_with_tables, lay_out
-from lep.io.corpus import corpus_languages, heldout_excerpt
+from lep.io.corpus import heldout_excerpts
 from lep.io.model import ModelFolder, check_rows, open_model, stored_names
 from lep.io.tensors import view
 from lep.progress import note
@@ -34,19 +34,19 @@ from lep.progress import note
 def run(settings: Pretrain, out: Path) -> dict[str, Any]:
     """Write a whole model folder; checkpoints stand in `out/checkpoints` until the end."""
     micro_batches(batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size)
-    steps = settings.tokens // (settings.block * settings.batch_size)
-    if not steps:
-        raise DataError(f"pretrain: {settings.tokens} tokens are less than one step of block × batch_size tokens")
     source, tokenizer = open_model(settings.model), load_tokenizer(settings.model)
     check_rows(source, tokens=len(tokenizer))
-    pack = partial(pack_corpus, settings.corpus, tokenizer, mixture=settings.mixture, folder=out / "samples")
-    samples = by_main(partial(pack, samples=steps * settings.batch_size, block=settings.block, seed=settings.seed))
-    heldout = _heldout(settings, source, tokenizer)
+    _check_block(settings, source)
+    new_ids = _composed(source, tokenizer)
+    new_rows = _new_rows(settings, source, new_ids)
+    texts = heldout_excerpts(settings.corpus, settings.mixture, characters=settings.evaluation_characters)
+    heldout = HeldOut(texts, tokenizer, new_ids, settings.mixture, block=settings.block)
+    samples = by_main(partial(_packed, settings, tokenizer, folder=out / "samples"))
     with seeded(settings.seed):
         loaded = load_model(settings.model, dtype=settings.dtype, attention=settings.attention, liger=settings.liger)
         samples = replace(samples, inside_documents=_stays_inside(settings, loaded))
         trained = train(
-            _trainable(loaded, settings, source),
+            _trainable(loaded, settings, source, new_rows=new_rows),
             samples,
             settings=settings,
             measure=partial(_measured, heldout),
@@ -56,9 +56,31 @@ def run(settings: Pretrain, out: Path) -> dict[str, Any]:
     return by_main(partial(_finish, out, trained, source=source, samples=samples, heldout=heldout))
 
 
-def _trainable(loaded: PreTrainedModel, settings: Pretrain, source: ModelFolder) -> TrainableTables:
+def _packed(settings: Pretrain, tokenizer: PreTrainedTokenizerBase, *, folder: Path) -> Samples:
+    return pack_corpus(
+        settings.corpus,
+        tokenizer,
+        mixture=settings.mixture,
+        samples=settings.steps * settings.batch_size,
+        block=settings.block,
+        seed=settings.seed,
+        folder=folder,
+    )
+
+
+def _check_block(settings: Pretrain, source: ModelFolder) -> None:
+    if source.positions and settings.block > source.positions:
+        raise UsageError(
+            f"pretrain: block={settings.block:,} is more than the {source.positions:,} tokens that {source.path} can "
+            "see, as its config.json says; give a smaller block"
+        )
+
+
+def _trainable(
+    loaded: PreTrainedModel, settings: Pretrain, source: ModelFolder, *, new_rows: torch.Tensor
+) -> TrainableTables:
     """The model, with what `learn` names trainable; all of it must have a place in the result."""
-    model = TrainableTables(loaded, new_rows=_new_rows(settings, source), old_rows_learn=settings.learn != "new_rows")
+    model = TrainableTables(loaded, new_rows=new_rows, old_rows_learn=settings.learn != "new_rows")
     let_layers_learn(loaded, settings.learn, lora_rank=settings.lora_rank, lora_alpha=settings.lora_alpha)
     stored_names(source, learnt_weights(loaded))
     if settings.gradient_checkpointing:
@@ -68,22 +90,32 @@ def _trainable(loaded: PreTrainedModel, settings: Pretrain, source: ModelFolder)
     return model
 
 
-def _new_rows(settings: Pretrain, source: ModelFolder) -> torch.Tensor:
-    """Rows with the rate `lr`: those that `initialize` composed; all of them when there is one rate for all."""
+def _new_rows(settings: Pretrain, source: ModelFolder, new_ids: torch.Tensor) -> torch.Tensor:
+    """Rows with the rate `lr`: those of new tokens; all of them when there is one rate for all."""
     if settings.learn != "new_rows" and settings.lr_old_rows is None:
         return torch.arange(len(source.rows("embed")))
-    if not (source.path / COMPOSED_ROWS).exists():
+    if not len(new_ids):
         raise DataError(
-            f"{source.path / COMPOSED_ROWS}: is not there; learn=new_rows and lr_old_rows need a model made by "
+            f"{source.path / COMPOSED_ROWS}: names no new rows, or is not there; learn=new_rows and lr_old_rows need a "
+            "model made by `lep initialize`"
+        )
+    return new_ids
+
+
+def _composed(source: ModelFolder, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
+    """Ids of the new tokens, as far as it is known: those whose rows `initialize` composed."""
+    file, end = source.path / COMPOSED_ROWS, 1 + max(tokenizer.get_vocab().values())
+    try:
+        ids = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        fits = all(type(id_) is int and 0 <= id_ < end for id_ in ids) and len(set(ids)) == len(ids)
+    except (ValueError, TypeError):
+        ids, fits = [], False
+    if not fits:
+        raise DataError(
+            f"{file}: is no list of different ids of the tokenizer, which end before {end:,}; make the model again by "
             "`lep initialize`"
         )
-    return _composed(source)
-
-
-def _composed(source: ModelFolder) -> torch.Tensor:
-    """Ids of the new tokens, as far as it is known: those whose rows `initialize` composed."""
-    file = source.path / COMPOSED_ROWS
-    return torch.tensor(json.loads(file.read_text()) if file.exists() else [], dtype=torch.int64)
+    return torch.tensor(list(ids), dtype=torch.int64)
 
 
 def _stays_inside(settings: Pretrain, loaded: PreTrainedModel) -> bool:
@@ -93,14 +125,6 @@ def _stays_inside(settings: Pretrain, loaded: PreTrainedModel) -> bool:
     if not (able := attends_inside_documents(loaded, batch=min(2, settings.micro_batch_size))):
         note("the attention of this model does not stay inside documents: each sees those packed before it")
     return able
-
-
-def _heldout(settings: Pretrain, source: ModelFolder, tokenizer: PreTrainedTokenizerBase) -> HeldOut:
-    texts = {
-        language: heldout_excerpt(settings.corpus, language, characters=settings.evaluation_characters)
-        for language in corpus_languages(settings.corpus)
-    }
-    return HeldOut(texts, tokenizer, _composed(source), settings.mixture, block=settings.block)
 
 
 def _measured(heldout: HeldOut, model: TrainableTables) -> dict[str, Any]:
