@@ -18,7 +18,6 @@ from lep.io.documents import (
     document_files,
     read_dataset,
     read_documents,
-    read_rows,
 )
 
 DOCUMENTS = ["Первый документ.\nДве строки.", "second", "третий 😀"]
@@ -174,18 +173,3 @@ def test_a_data_set_out_of_reach_says_how_to_reach_it(monkeypatch: pytest.Monkey
     with pytest.raises(DataError, match=r"owner/name: .*HF_HUB_OFFLINE=0.*--repo-type dataset owner/name") as error:
         list(read_dataset("owner/name", name=None, split="train", revision=None))
     assert "name that folder" in str(error.value)
-
-
-def test_rows_are_whole_or_the_line_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "rows.jsonl"
-    file.write_text('{"a": 1, "b": 2}\n')
-    assert read_rows(file, required=("a", "b")) == [{"a": 1, "b": 2}]
-    for content, message in {
-        '{"a": 1}\n{"b": 1}': "rows.jsonl:2: the row has no 'a'",
-        "{broken": "rows.jsonl:1: not JSON",
-        "[]": "rows.jsonl:1: the row has no 'a'",
-        "": "holds no rows",
-    }.items():
-        file.write_text(content)
-        with pytest.raises(DataError, match=message):
-            read_rows(file, required=("a",))

@@ -1,4 +1,4 @@
-"""Streams of documents from text files, and rows of instruction data."""
+"""Streams of documents from text files and data sets."""
 
 from __future__ import annotations
 
@@ -117,38 +117,6 @@ def dataset_rows(
         raise DataError(f"{dataset}: cannot be read as a data set ({error}){_network_hint(dataset)}") from None
 
 
-def read_rows(file: Path, *, required: tuple[str, ...]) -> list[dict[str, Any]]:
-    """All rows of a .jsonl file; `DataError` names the line that is no object or lacks a key."""
-    rows = []
-    with open_packed(file) as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{file}:{number}: not JSON ({error})") from None
-            absent = [key for key in required if not isinstance(row, dict) or key not in row]
-            if absent:
-                raise DataError(f"{file}:{number}: the row has no {', '.join(map(repr, absent))}")
-            rows.append(row)
-    if not rows:
-        raise DataError(f"{file}: holds no rows")
-    return rows
-
-
-def read_conversations(file: Path, *, required: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file with `prompt` and `completion`, each a list of messages, and the required keys.
-
-    Raises:
-        DataError: names the line where a key is missing or something else than messages stands.
-    """
-    rows = read_rows(file, required=("prompt", "completion", *required))
-    for number, row in enumerate(rows, start=1):
-        for key in ("prompt", "completion"):
-            if not _are_messages(row[key]):
-                raise DataError(f"{file}:{number}: {key!r} must be a list of messages, each with `role` and `content`")
-    return rows
-
-
 def file_kind(file: Path) -> str:
     """`.jsonl` of `a.v2.jsonl.gz`."""
     return next((suffix for suffix in reversed(file.suffixes) if suffix not in (".gz", ".xz")), "")
@@ -167,16 +135,6 @@ def _network_hint(dataset: str | Path) -> str:
     return (
         "; the network is off: allow it with HF_HUB_OFFLINE=0 before the command, or fetch the data set first "
         f"(hf download --repo-type dataset {dataset} --local-dir FOLDER) and name that folder"
-    )
-
-
-def _are_messages(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(
-            isinstance(item, dict) and all(isinstance(item.get(k), str) for k in ("role", "content")) for item in value
-        )
     )
 
 
