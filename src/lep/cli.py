@@ -259,6 +259,7 @@ def _silence_libraries() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
+    os.environ["TQDM_DISABLE"] = "1"  # trl's
 
 
 if __name__ == "__main__":

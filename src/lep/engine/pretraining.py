@@ -6,14 +6,12 @@ Source: arXiv 2412.21140, section on continued pre-training; METHOD §5.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
@@ -30,6 +28,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from lep.config import Pretrain
+from lep.engine.failures import explained
 from lep.engine.layers import Became, decoder_layers, learning_layers, learnt_weights
 from lep.engine.models import device
 from lep.engine.packing import Samples
@@ -39,7 +38,7 @@ from lep.engine.sharding import ShardedTrainer, gather, observe, shard
 from lep.engine.tables import TrainableTables
 from lep.engine.utilisation import operations_per_token
 from lep.engine.watch import Measured, Watch, checkpoint_folder, last_checkpoint
-from lep.errors import ArtifactError, LepError, UsageError
+from lep.errors import UsageError
 from lep.progress import progress
 
 Measure = Callable[[TrainableTables], Measured]
@@ -90,7 +89,7 @@ def train(
         "training", total=samples.tokens, unit="tokens", done=samples.tokens * done / settings.steps
     ) as advance:
         watch.advance = advance
-        with _explained(settings, folder):
+        with explained(folder, lower=f"micro_batch_size ({settings.micro_batch_size}) or block ({settings.block})"):
             trainer.train(resume_from_checkpoint=checkpoint)
     best = trainer.state.best_global_step or settings.steps
     if best != settings.steps:
@@ -142,23 +141,6 @@ def _watch(model: TrainableTables, samples: Samples, *, settings: Pretrain, meas
         operations_per_token=operations_per_token(model, block=settings.block),
         log=log,
     )
-
-
-@contextmanager
-def _explained(settings: Pretrain, folder: Path) -> Iterator[None]:
-    """What libraries say when memory or the disk is full, in words that help."""
-    try:
-        yield
-    except (RuntimeError, OSError, SafetensorError) as error:
-        words = str(error).lower()
-        if "out of memory" in words or "allocate memory" in words:
-            raise LepError(
-                f"out of memory: lower micro_batch_size ({settings.micro_batch_size}) or block ({settings.block}), or "
-                f"set gradient_checkpointing; checkpoints stay in {folder}"
-            ) from error
-        if "no space left" in words or "failed writing" in words or "quota" in words:
-            raise ArtifactError(f"{folder}: the disk is full; make room, and run the same command again") from error
-        raise
 
 
 def _optimizer(model: TrainableTables, settings: Pretrain) -> torch.optim.AdamW:

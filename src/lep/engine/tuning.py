@@ -6,7 +6,9 @@ what learns, how it is kept in checkpoints, and how it is divided among processe
 
 from __future__ import annotations
 
+import math
 import shutil
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -67,7 +69,8 @@ def tune(settings: Tuning, lessons: Lessons, *, out: Path, beta: float = 0.1) ->
     source, tokenizer = open_model(settings.model), load_tokenizer(settings.model)
     folder = out / "checkpoints"
     watch = Watch(tokens_per_step=lessons.tokens / lessons.steps, log=out / TRAINING_LOG)
-    with seeded(settings.seed), explained(folder, lower=f"micro_batch_size ({settings.micro_batch_size})"):
+    lower = f"micro_batch_size ({settings.micro_batch_size}) or maximum_length ({settings.maximum_length})"
+    with seeded(settings.seed), explained(folder, lower=lower):
         model = load_model(settings.model, dtype=settings.dtype)
         _check(model, tokenizer, settings, lessons)
         let_learn(model, settings, source=source)
@@ -112,7 +115,7 @@ class _OfWhatLearns:
 
     model: nn.Module
     args: Any
-    advance: Advance = staticmethod(lambda amount: None)
+    advance: Advance
 
     def _save(self, output_dir: str, state_dict: object = None) -> None:
         state = {name: whole(weight.detach()).contiguous() for name, weight in _learning(self.model).items()}
@@ -126,9 +129,18 @@ class _OfWhatLearns:
         for name, weight in _learning(self.model).items():
             weight.copy_(share(state[name], like=weight))
 
+    def compute_ref_log_probs(self, *given: Any) -> Any:
+        """Of a batch, by the model as it is before it learns."""
+        found = super().compute_ref_log_probs(*given)  # pyright: ignore[reportAttributeAccessIssue]
+        self.advance(1)
+        return found
+
     def _send_telemetry(self) -> None: ...
 
     def create_model_card(self, *_: object, **__: object) -> None: ...
+
+
+def _idle(amount: float) -> None: ...
 
 
 def _learning(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -150,14 +162,20 @@ def _trainer(
     bases = (_OfWhatLearns, ShardedTrainer, kind) if sharded else (_OfWhatLearns, kind)
     if settings.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    made = cast(Any, type("Tuner", bases, {}))
-    trainer: Trainer = made(
-        model=model,
-        args=_arguments(lessons, settings, folder=folder, beta=beta),
-        train_dataset=in_order(lessons, settings),
-        processing_class=tokenizer,
-        **({"data_collator": Packed(tokenizer)} if settings.packing else {}),
+    samples = in_order(lessons, settings)
+    batches = math.ceil(len(samples) / (settings.micro_batch_size * world()))
+    looks = (
+        progress("the model before", total=batches, unit="batches") if lessons.method != "sft" else nullcontext(_idle)
     )
+    with looks as advance:
+        made = cast(Any, type("Tuner", bases, {"advance": staticmethod(advance)}))
+        trainer: Trainer = made(
+            model=model,
+            args=_arguments(lessons, settings, folder=folder, beta=beta),
+            train_dataset=samples,
+            processing_class=tokenizer,
+            **({"data_collator": Packed(tokenizer)} if settings.packing else {}),
+        )
     if sharded:
         shard(model, layers=decoder_layers(model), dtype=getattr(torch, settings.dtype))
     trainer.remove_callback(PrinterCallback)
