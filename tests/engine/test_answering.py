@@ -177,7 +177,7 @@ def test_nothing_is_loaded_when_all_is_there(prompts, tmp_path) -> None:
 def test_a_model_without_a_template_cannot_be_asked(folder, prompts, tmp_path, make_model, tokenizers) -> None:
     bare = make_model(tmp_path / "bare", tokenizers["byte_level"])
     (bare / "chat_template.jinja").unlink()
-    with pytest.raises(TokenizerError, match=r"bare: its tokenizer has no chat template to ask with; name an instruct"):
+    with pytest.raises(TokenizerError, match=r"no chat template to ask with; name an instruct model$"):
         ask(Local(bare, "float32"), prompts, tmp_path / "a")
     (bare / "chat_template.jinja").write_text("{{ raise_exception('no system turns') }}")
     with pytest.raises(DataError, match=r"^prompts.jsonl:1: the chat template of .*bare refuses.*\(no system turns\)"):

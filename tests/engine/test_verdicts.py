@@ -84,8 +84,8 @@ def test_only_whole_answers_are_judged(tmp_path: Path) -> None:
         Grade(4, (), "Good."),
         Grade(None, ("no answer",), "HTTP 500"),
         Grade(None, ("no grade",), "Well…"),
-        Grade(1, ("empty",)),
-        Grade(1, ("cut",)),
+        Grade(None, ("empty",)),
+        Grade(2, ("cut", "short")),
     ]
     assert asked == ["p:0", "p:2"]
     assert [json.loads(line)["row"] for line in (tmp_path / "judging.jsonl").read_text().splitlines()] == [0, 1]

@@ -58,7 +58,7 @@ def test_without_items_there_are_no_answers(bases, corpus, run_room, tmp_path) -
 def test_answers_are_kept_whole(bases, corpus, conversations, run_room, tmp_path) -> None:
     run_room(settings({"base": bases["tied"]}, corpus, skills=conversations), tmp_path / "out")
     kept = json.loads((tmp_path / "out" / "models" / "base.json").read_text())["answers"]
-    assert len(kept) == 16 and all(answer.keys() == {"text", "tokens"} for answer in kept)
+    assert len(kept) == 16 and all(answer.keys() == {"text", "tokens", "cut"} for answer in kept)
 
 
 def test_what_cannot_be_measured_is_named_before_the_work(bases, corpus, make_artifact, tmp_path, monkeypatch) -> None:

@@ -99,7 +99,7 @@ def answer_all(
         candidates: answers to each prompt.
 
     Raises:
-        LepError: who answers cannot; the message tells how many answers are kept.
+        LepError: who answers cannot; the message tells how many answers are kept, if any.
     """
     kept = _kept(file)
     asked = [
@@ -124,6 +124,8 @@ def answer_all(
             try:
                 who.answer(asked, decoding=decoding, done=done, keep=keep)
             except LepError as error:
+                if not kept:
+                    raise
                 saved = f"{len(kept)} of {len(asked)} answers are kept, and the same command goes on after them"
                 raise type(error)(f"{error}; {saved}") from error
     return [[kept[row, candidate] for candidate in range(candidates)] for row in range(len(prompts))]

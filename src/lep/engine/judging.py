@@ -15,7 +15,7 @@ from lep.engine.answering import Messages, NoAnswer
 from lep.engine.generation import Answer
 from lep.engine.languages import identify_language
 
-FAULTS = {"empty": 4, "cut": 2, "script": 2, "language": 2, "repetition": 2, "refusal": 2, "short": 1}
+FAULTS = {"cut": 2, "script": 2, "language": 2, "repetition": 2, "refusal": 2, "short": 1}
 """What each fault takes from the 5. With a threshold of 4, a `short` answer passes where nothing else is wrong."""
 
 REFUSALS = (
@@ -71,41 +71,36 @@ class Grade:
     value: int | None
     """From 1 to 5; none where there is nothing to grade, or the judge gave no grade."""
     faults: tuple[str, ...] = ()
-    """Names of what is wrong: those of `FAULTS`, `no answer`, or `no grade`."""
+    """Names of what is wrong: those of `FAULTS`, `no answer`, `empty`, or `no grade`."""
     words: str = ""
     """What a judge, or who did not answer, said."""
 
 
 def grade_by_rules(prompt: Messages, answer: Answer | NoAnswer) -> Grade:
-    """5 less the weights of the faults found, at least 1.
+    """5 less the weights of the faults found, at least 1; none where nothing is said.
 
     Args:
         prompt: its last message is what the answer's language is compared with.
         answer: the answer.
     """
     if isinstance(answer, NoAnswer):
-        return ungraded(answer)
+        return Grade(None, ("no answer",), answer.reason)
+    if not _signs(answer.text):
+        return Grade(None, ("empty",))
     found = faults(prompt[-1]["content"], answer)
     return Grade(max(1, 5 - sum(FAULTS[fault] for fault in found)), tuple(found))
-
-
-def ungraded(absent: NoAnswer) -> Grade:
-    """What stands for a grade where there is no answer."""
-    return Grade(None, ("no answer",), absent.reason)
 
 
 def faults(question: str, answer: Answer) -> list[str]:
     """The names, of `FAULTS`, of what is wrong with the form of an answer."""
     text = answer.text.strip()
-    if not (signs := sum(character.isalnum() for character in text)):
-        return ["empty"]
     found = {
         "cut": answer.cut,
         "script": (foreign := not _shares_script(question, text)),
         "language": not foreign and not _shares_language(question, text),
         "repetition": repeated_share(text) > _REPEATED,
         "refusal": refuses(text),
-        "short": signs < _SHORT,
+        "short": _signs(text) < _SHORT,
     }
     return [fault for fault, there in found.items() if there]
 
@@ -125,6 +120,11 @@ def refuses(text: str) -> bool:
     """Whether the first words are those of a refusal (`REFUSALS`)."""
     beginning = text[:_FIRST_WORDS].lower().replace("’", "'")
     return any(phrase in beginning for phrase in REFUSALS)
+
+
+def _signs(text: str) -> int:
+    """Letters and digits."""
+    return sum(character.isalnum() for character in text)
 
 
 def _shares_script(question: str, answer: str) -> bool:

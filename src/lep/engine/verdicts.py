@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lep.engine.answering import Answerer, Decoding, Messages, NoAnswer, answer_all
 from lep.engine.generation import Answer
-from lep.engine.judging import Grade, faults, ungraded
+from lep.engine.judging import Grade, grade_by_rules
 
 JUDGE_PROMPT = """\
 You grade the last answer of a conversation between a user and an assistant.
@@ -35,14 +35,12 @@ Grade: N
 _GRADE = re.compile(r"\**Grade:\**\s*([1-5])\**\.?")
 _VERDICT = 256
 """Tokens that a judge may take."""
-_UNASKED = ("empty", "cut")
-"""Faults with which a judge is not asked: the grade is 1."""
 
 
 def grade_by_model(
     judge: Answerer, answered: Sequence[tuple[Messages, Answer | NoAnswer, str]], *, file: Path
 ) -> list[Grade]:
-    """Grades by a judge, greedily; empty answers, and those that were cut, get a 1 without it.
+    """Grades by a judge, greedily; of answers that are empty or were cut it is not asked: there, rules are enough.
 
     Args:
         judge: a model that can follow `JUDGE_PROMPT`.
@@ -52,10 +50,9 @@ def grade_by_model(
     grades: dict[int, Grade] = {}
     asked: dict[int, tuple[Messages, str]] = {}
     for number, (prompt, answer, place) in enumerate(answered):
-        if isinstance(answer, NoAnswer):
-            grades[number] = ungraded(answer)
-        elif wrong := [fault for fault in faults(prompt[-1]["content"], answer) if fault in _UNASKED]:
-            grades[number] = Grade(1, tuple(wrong))
+        form = grade_by_rules(prompt, answer)
+        if isinstance(answer, NoAnswer) or answer.cut or form.value is None:
+            grades[number] = form
         else:
             asked[number] = [{"role": "user", "content": question(prompt, answer)}], place
     decoding = Decoding(longest=_VERDICT)
