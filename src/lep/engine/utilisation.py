@@ -20,15 +20,16 @@ def operations_per_token(model: TrainableTables, *, block: int) -> float:
     everything; the product that gives a weight's own gradient, where it learns.
 
     Args:
-        model: of it, every weight with two or more axes counts, but for the rows that are only looked up.
+        model: of it, every weight with two or more axes counts, but for rows that are only looked up: of tokens, and of
+            positions.
         block: tokens in a sample: what attention multiplies grows with it.
     """
     inner: PreTrainedModel = model.model
-    learning, tables = {id(weight) for weight in learning_layers(inner).values()}, table_parameters(inner)
-    head = model.head
+    learning, head = {id(weight) for weight in learning_layers(inner).values()}, model.head
+    looked_up = table_parameters(inner) | {id(it.weight) for it in inner.modules() if isinstance(it, nn.Embedding)}
     weights = 3 * head.new.numel() + (3 if head.old.requires_grad else 2) * head.old.numel()
     for name, weight in inner.base_model.named_parameters():
-        if weight.ndim >= 2 and id(weight) not in tables:
+        if weight.ndim >= 2 and id(weight) not in looked_up:
             weights += (3 if id(weight) in learning else 2) * _active(inner, name, weight)
     return 2.0 * weights + 3 * _attention(inner, block=block)
 
