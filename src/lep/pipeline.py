@@ -29,7 +29,7 @@ _NAME = re.compile(r"\w[\w.+-]*")
 _CHECKED = ("propagate",)
 """Rooms whose `check(settings)` tells before any work that inputs do not agree, and `cost(settings)` what it takes."""
 
-_TOGETHER = ("pretrain",)
+_TOGETHER = ("pretrain", "tune", "calibrate")
 """Rooms that many processes work in at once; in the others the main process works and the rest wait."""
 
 
