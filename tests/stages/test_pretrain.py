@@ -148,10 +148,11 @@ def test_an_interruption_after_the_last_step_costs_no_training(
     assert not steps
 
 
+@pytest.mark.parametrize("state", [None, "", '{"epoch": 0.6, "log_history": [{"loss": 5'])
 def test_a_checkpoint_that_was_being_written_is_passed_over(
-    unbroken, make_artifact, interrupt, tensors, tmp_path
+    unbroken, make_artifact, interrupt, tensors, tmp_path, state
 ) -> None:
-    """A kill in the middle of saving leaves a folder without the Trainer's state, which is written last."""
+    """A kill or a full disk in the middle of saving leaves a folder without all of the Trainer's state, which is last."""
     wanted, numbers, folder = unbroken["tied"]
     interrupt(3)
     with pytest.raises(KeyboardInterrupt):
@@ -161,6 +162,8 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(
     shutil.copytree(checkpoints / "checkpoint-2", checkpoints / "checkpoint-4")
     (checkpoints / "checkpoint-4" / "trainer_state.json").unlink()
     (checkpoints / "checkpoint-4" / "model.safetensors").write_bytes(b"")
+    if state is not None:
+        (checkpoints / "checkpoint-4" / "trainer_state.json").write_text(state)
     interrupt(0)
     assert same(make_artifact(wanted, tmp_path / "out").numbers, numbers)
     assert_same_tensors(tensors(tmp_path / "out"), tensors(folder))

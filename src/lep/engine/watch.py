@@ -134,11 +134,20 @@ def checkpoint_folder(folder: Path | str | None, step: int) -> Path:
 def last_checkpoint(folder: Path) -> tuple[str | None, int]:
     """The last whole checkpoint in a folder and its step; none and 0 when there is none.
 
-    The Trainer writes its state last: a checkpoint without it was being written when the process ended.
+    The Trainer writes its state last: a checkpoint without it, or with a part of it, was being written when the process
+    ended.
     """
-    whole = [path.parent for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}")]
+    whole = [path.parent for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}") if _is_json(path)]
     steps = {int(path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")): str(path) for path in whole}
     return (steps[max(steps)], max(steps)) if steps else (None, 0)
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def _flat(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
