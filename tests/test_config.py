@@ -86,3 +86,28 @@ def test_numbers_that_no_training_can_use_are_refused(change: dict[str, object])
     assert config.Pretrain.model_validate(values).block == 1024
     with pytest.raises(ValidationError):
         config.Pretrain.model_validate(values | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": "dpo", "packing": True}, "packing and copies are for method=sft"),
+        ({"method": "kto", "micro_batch_size": 1}, "give micro_batch_size=2 or more"),
+        ({"data": {"a": {"dataset": "owner/name", "files": ["x"]}}}, "give either files or dataset"),
+    ],
+)
+def test_ways_of_tuning_that_exclude_one_another_are_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        config.Tune.model_validate({"model": "m", "data": "d"} | change)
+
+
+def test_data_of_several_sources_are_inputs() -> None:
+    data = {"a": "x.jsonl", "b": {"files": ["y"], "minimum": {"score": 8}}, "c": {"dataset": "owner/name"}}
+    copies = {"corpus": "c", "count": 3}
+    found = paths(config.Tune.model_validate({"model": "m", "data": data, "copies": copies}))
+    assert {k: str(v) for k, v in found.items()} == {
+        "model": "m",
+        "data.a": "x.jsonl",
+        "data.b.files.0": "y",
+        "copies.corpus": "c",
+    }

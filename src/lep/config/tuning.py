@@ -103,6 +103,8 @@ class Tune(Tuning):
     def _agree(self) -> Self:
         if self.method != "sft" and (self.packing or self.copies):
             raise ValueError(f"packing and copies are for method=sft, not for {self.method}")
+        if self.method == "kto" and self.micro_batch_size < 2:
+            raise ValueError("method=kto compares the samples of a forward pass; give micro_batch_size=2 or more")
         return self
 
 

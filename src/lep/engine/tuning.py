@@ -62,7 +62,8 @@ def tune(settings: Tuning, lessons: Lessons, *, out: Path, beta: float = 0.1) ->
     Raises:
         LepError: the loss or the gradient is not finite, or memory is short.
         ArtifactError: the disk is full.
-        UsageError: `packing` with a model whose attention does not stay inside a conversation; KTO one by one.
+        UsageError: `packing` with a model whose attention does not stay inside a conversation.
+        TokenizerError: there is no token to pad with.
 
     Source: METHOD §6.
     """
@@ -72,7 +73,7 @@ def tune(settings: Tuning, lessons: Lessons, *, out: Path, beta: float = 0.1) ->
     lower = f"micro_batch_size ({settings.micro_batch_size}) or maximum_length ({settings.maximum_length})"
     with seeded(settings.seed), explained(folder, lower=lower):
         model = load_model(settings.model, dtype=settings.dtype)
-        _check(model, tokenizer, settings, lessons)
+        _check(model, tokenizer, settings)
         let_learn(model, settings, source=source)
         trainer = _trainer(model, tokenizer, lessons, settings=settings, folder=folder, beta=beta)
         trainer.add_callback(watch)
@@ -95,11 +96,9 @@ def tune(settings: Tuning, lessons: Lessons, *, out: Path, beta: float = 0.1) ->
     }
 
 
-def _check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Tuning, lessons: Lessons) -> None:
+def _check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Tuning) -> None:
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         raise TokenizerError(f"{settings.model}: its tokenizer has neither a pad_token nor an eos_token to pad with")
-    if lessons.method == "kto" and settings.micro_batch_size < 2:
-        raise UsageError("micro_batch_size: KTO compares the samples of a forward pass; give 2 or more")
     if settings.packing and not attends_inside_documents(model, batch=min(2, settings.micro_batch_size)):
         raise UsageError("packing: this model's attention does not stay inside a conversation; give packing=false")
 
