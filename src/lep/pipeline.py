@@ -253,7 +253,8 @@ def _validated(room: str, values: Mapping[str, Any], address: str, problems: lis
         return ROOMS[room].model_validate(values)
     except ValidationError as error:
         for item in error.errors():
-            place = ".".join(map(str, (address, *item["loc"])))
+            parts = [part for part in map(str, item["loc"]) if "[" not in part]  # else pydantic's name of a type
+            place = ".".join((address, *parts))
             hint = f"; knobs: {', '.join(ROOMS[room].model_fields)}" if item["type"] == "extra_forbidden" else ""
             problems.append(f"{place}: {item['msg']}{hint}")
         return None

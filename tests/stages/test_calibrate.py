@@ -15,9 +15,10 @@ import torch
 from lep.config import Calibrate
 from lep.engine import answering, endpoint
 from lep.engine.copy_tasks import copy_tasks
-from lep.errors import DataError, EndpointError, TokenizerError
+from lep.errors import DataError, EndpointError, TokenizerError, UsageError
 from lep.io.checkpoint import ANSWERS
 from lep.io.model import open_model
+from lep.pipeline import room_steps
 from lep.stages import calibrate as stage
 
 Make = Callable[..., Calibrate]
@@ -184,6 +185,16 @@ def test_a_judge_without_a_grade_keeps_nothing(settings, instructs, make_artifac
     with pytest.raises(DataError, match=r"no answer reaches threshold=4; no grade: 3; the answers stand in "):
         make_artifact(wanted, tmp_path / "out")
     assert len((tmp_path / "out.partial" / "judging.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_teacher_that_is_neither_folder_nor_endpoint_is_named() -> None:
+    with pytest.raises(UsageError) as told:
+        room_steps("calibrate", ["model=m", "prompts=p", "teacher.url=u", "out=o"])
+    assert str(told.value).splitlines() == [
+        "calibrate:",
+        "  calibrate.teacher: Input is not a valid path for <class 'pathlib.Path'>",
+        "  calibrate.teacher.Endpoint.model: Field required",
+    ]
 
 
 def test_what_cannot_work_is_named(settings, instructs, make_artifact, tmp_path) -> None:

@@ -16,8 +16,8 @@ from lep.errors import EndpointError, UsageError
 RETRIES = 5
 """Of a request that failed, by the client, after half a second, a second, and so on up to eight."""
 
-_LONGEST_WAIT = 3600.0
-"""Seconds for one answer: a busy server keeps requests in a queue."""
+_CONNECTING, _LONGEST_WAIT = 10.0, 3600.0
+"""Seconds to reach the server, and for one answer: a busy server keeps requests in a queue."""
 
 _REFUSED, _ABSENT, _TOO_MANY = (401, 403), 404, 429
 """HTTP's codes for what no other prompt would change."""
@@ -49,8 +49,12 @@ class Served:
     async def _answer(self, left: Sequence[Asked], *, decoding: Decoding, keep: Keep) -> None:
         """As many requests at once as the endpoint may get; the first error ends all."""
         key = os.environ.get(self.endpoint.key_variable)
-        async with _openai().AsyncOpenAI(
-            base_url=self.endpoint.url, api_key=key or "none", max_retries=RETRIES, timeout=_LONGEST_WAIT
+        openai = _openai()
+        async with openai.AsyncOpenAI(
+            base_url=self.endpoint.url,
+            api_key=key or "none",
+            max_retries=RETRIES,
+            timeout=openai.Timeout(_LONGEST_WAIT, connect=_CONNECTING),
         ) as client:
             line = _Line(client, self.endpoint, key)
             await line.knock(decoding)
