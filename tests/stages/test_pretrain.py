@@ -152,7 +152,7 @@ def test_an_interruption_after_the_last_step_costs_no_training(
 def test_a_checkpoint_that_was_being_written_is_passed_over(
     unbroken, make_artifact, interrupt, tensors, tmp_path, state
 ) -> None:
-    """A kill or a full disk in the middle of saving leaves a folder without all of the Trainer's state, which is last."""
+    """A kill or a full disk while saving leaves a folder without all of the Trainer's state, its last file."""
     wanted, numbers, folder = unbroken["tied"]
     interrupt(3)
     with pytest.raises(KeyboardInterrupt):
