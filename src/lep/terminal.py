@@ -171,7 +171,7 @@ def compare_trainings(steps: Sequence[Any], console: Console) -> None:
         bits = [f"{best['bits_per_byte'][language]:.4f}" for language in languages]
         speed = f"{numbers['tokens_per_second']:,.0f}"
         table.add_row(step.address, f"{best['step']:,}", *bits, speed, style="bold" if i == 0 else None)
-    console.print(table)
+    Console(width=max(console.width, 120) if not console.is_terminal else None).print(table)
 
 
 def _propagation(numbers: Mapping[str, Any], console: Console) -> None:
