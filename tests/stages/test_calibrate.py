@@ -197,7 +197,7 @@ def test_a_teacher_that_is_neither_folder_nor_endpoint_is_named() -> None:
     ]
 
 
-def test_what_cannot_work_is_named(settings, instructs, make_artifact, tmp_path) -> None:
+def test_what_cannot_work_is_named(settings, instructs, adapteds, make_artifact, tmp_path, monkeypatch) -> None:
     def refuse(error: type[Exception], message: str, **changes: Any) -> None:
         with pytest.raises(error, match=message):
             make_artifact(settings(**changes), tmp_path / "out")
@@ -215,3 +215,6 @@ def test_what_cannot_work_is_named(settings, instructs, make_artifact, tmp_path)
     (bare / "chat_template.jinja").unlink()
     refuse(TokenizerError, "bare: its tokenizer has no chat template to ask with", teacher=bare)
     refuse(DataError, "no answer reaches threshold=5; .*cut: 12", threshold=5)
+    monkeypatch.setattr(answering, "generate", lambda *_, **__: pytest.fail("all was for nothing"))
+    refuse(TokenizerError, "no answer would teach the model to stop", model=adapteds["untied"])
+    refuse(DataError, "every conversation is longer than maximum_length=5 tokens", maximum_length=5)

@@ -10,10 +10,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from lep.config import Calibrate, Endpoint
 from lep.engine.answering import Answerer, Decoding, Local, Vllm
 from lep.engine.copy_tasks import copy_tasks
 from lep.engine.endpoint import Served
+from lep.engine.generation import Answer
+from lep.engine.judging import Grade
 from lep.engine.lessons import Lessons, instruction_lessons
 from lep.engine.models import load_tokenizer
 from lep.engine.processes import by_main, micro_batches
@@ -37,7 +41,9 @@ def run(settings: Calibrate, out: Path) -> dict[str, Any]:
 
 def _lessons(settings: Calibrate, out: Path) -> tuple[Lessons, dict[str, Any]]:
     """What is learnt, and how the answers are."""
+    tokenizer = load_tokenizer(settings.model)
     prompts, skipped = _prompts(settings)
+    _try_out(settings, prompts, tokenizer, folder=out / "samples")
     judged = _judged(settings, prompts, out)
     numbers = _numbers(judged, skipped=skipped, threshold=settings.threshold)
     note(f"{numbers['kept']} of {numbers['answers']} answers are kept{_listed(numbers['dropped'])}")
@@ -46,7 +52,6 @@ def _lessons(settings: Calibrate, out: Path) -> tuple[Lessons, dict[str, Any]]:
             f"calibrate: no answer reaches threshold={settings.threshold}{_listed(numbers['dropped'])}; the answers "
             f"stand in {out / ANSWERING}"
         )
-    tokenizer = load_tokenizer(settings.model)
     learnt = [one.conversation(source="answers") for one in judged if one.kept]
     if settings.copies:
         learnt += copy_tasks(
@@ -67,6 +72,16 @@ def _prompts(settings: Calibrate) -> tuple[list[Conversation], Counter[str]]:
     rows = islice(read_prompts(origin_records(settings.prompts), source=name), settings.prompts_limit)
     prompts, skipped = sift(rows, source=name)
     return prompts, Counter(row.reason for row in skipped)
+
+
+def _try_out(
+    settings: Calibrate, prompts: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, *, folder: Path
+) -> None:
+    """Prepare one made-up answer, so that a model which cannot learn stops the room before hours of answering."""
+    shortest = min(prompts, key=lambda prompt: sum(len(message.content) for message in prompt.messages))
+    example = Judged(shortest, Answer("1", 1), Grade(5), kept=True).conversation(source="answers")
+    single = {"batch_size": 1, "epochs": 1.0, "packing": False}
+    instruction_lessons([example], tokenizer, settings=settings.model_copy(update=single), folder=folder)
 
 
 def _judged(settings: Calibrate, prompts: Sequence[Conversation], out: Path) -> list[Judged]:
