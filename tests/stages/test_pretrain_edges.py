@@ -12,9 +12,11 @@ from pydantic import ValidationError
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lep.config import Collect, Initialize
+from lep.engine import packing
 from lep.errors import DataError, UsageError
 from lep.io.checkpoint import COMPOSED_ROWS, copy_tokenizer
 from lep.io.tokenizer_files import read_tokenizer
+from lep.stages import pretrain
 
 from .test_pretrain import BATCH, BLOCK, STEPS, settings
 
@@ -91,3 +93,23 @@ def test_a_language_beside_the_mixture_needs_no_heldout_text(initialized, text_f
     (tmp_path / "corpus" / "de.heldout.jsonl").write_text("")
     numbers = run_room(settings(initialized["tied"], tmp_path / "corpus"), tmp_path / "out")
     assert numbers["curve"][0]["bits_per_byte"].keys() == {"ru", "en"}
+
+
+@pytest.mark.parametrize(("lr", "told"), [(3, 1), (1e-3, 0)])
+def test_a_training_that_did_harm_is_told(initialized, corpus, run_room, tmp_path, monkeypatch, lr, told) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(pretrain, "note", notes.append)
+    run_room(settings(initialized["tied"], corpus, lr=lr, warmup_steps=0), tmp_path / "out")
+    assert sum("training made the model worse" in text for text in notes) == told
+
+
+@pytest.mark.parametrize(
+    ("share", "told"), [(0.001, ["en: no sample is of this language; its share of 48 is less than one"]), (1, [])]
+)
+def test_a_language_with_too_small_a_share_is_told(
+    initialized, corpus, run_room, tmp_path, monkeypatch, share, told
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(packing, "note", notes.append)
+    numbers = run_room(settings(initialized["tied"], corpus, mixture={"ru": 1, "en": share}), tmp_path / "out")
+    assert notes == told and (numbers["passes"]["en"] == 0) == bool(told)

@@ -27,7 +27,7 @@ from lep.engine.samples import IGNORED as IGNORED
 from lep.engine.samples import Block, Layout, Samples, finish_samples, open_samples, write_blocks
 from lep.errors import DataError, TokenizerError, UsageError
 from lep.io.corpus import corpus_file
-from lep.progress import progress
+from lep.progress import note, progress
 
 OPEN_BLOCKS = 32
 """Blocks that are filled at the same time: the more, the less padding."""
@@ -275,3 +275,5 @@ def _mixed(
         total += block.length
         ended[language] += block.ends
         yield block
+    for language in (name for name, tokens in taken.items() if not tokens):
+        note(f"{language}: no sample is of this language; its share of {layout.samples:,} is less than one")

@@ -199,6 +199,7 @@ def _arguments(model: TrainableTables, settings: Pretrain, *, folder: Path, ever
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
         bf16=_mixes(model, settings),
+        max_grad_norm=1.0,
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_steps=every,

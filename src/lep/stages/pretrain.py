@@ -150,10 +150,21 @@ def _write(trained: Training, source: ModelFolder, out: Path) -> None:
 def _finish(out: Path, trained: Training, *, source: ModelFolder, samples: Samples, heldout: HeldOut) -> dict[str, Any]:
     """Write the result and take away what only the work needed; returns the room's numbers."""
     _write(trained, source, out)
+    _tell_of_harm(trained)
     numbers = _numbers(trained, samples, heldout)
     for done in ("checkpoints", "samples"):
         shutil.rmtree(out / done)
     return numbers
+
+
+def _tell_of_harm(trained: Training) -> None:
+    """A note when training did harm: the start is measured, and is never the result."""
+    start, *after = (row["score"] for row in trained.curve)
+    if min(after) > start:
+        note(
+            f"training made the model worse: a score of {min(after):.4f} bits per byte at best, and {start:.4f} at the "
+            "start; lower the learning rate"
+        )
 
 
 def _numbers(trained: Training, samples: Samples, heldout: HeldOut) -> dict[str, Any]:
