@@ -116,11 +116,12 @@ class Pretrain(Settings):
                 f"tokens={self.tokens:,} are less than one step of block × batch_size = {step:,} tokens; give more "
                 "tokens, or a smaller batch_size"
             )
-        if self.warmup_steps + max(1, self.decay_steps) > self.steps:
+        down = self.decay_steps
+        if self.warmup_steps + max(1, down) > self.steps:
             raise ValueError(
-                f"warmup_steps={self.warmup_steps}, and {max(1, self.decay_steps)} to go down in, are more than the "
-                f"{self.steps} steps that tokens / (block × batch_size) make: lr would not be reached; lower them, or "
-                "give more tokens"
+                f"warmup_steps={self.warmup_steps}: lr would never be reached, since tokens / (block × batch_size) make "
+                f"{self.steps} steps" + (f", {down} of them to go down" if down else "") + "; warm up in fewer steps, "
+                "or give more tokens"
             )
         return self
 
