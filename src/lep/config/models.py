@@ -119,7 +119,7 @@ class Pretrain(Settings):
         down = self.decay_steps
         if self.warmup_steps + max(1, down) > self.steps:
             raise ValueError(
-                f"warmup_steps={self.warmup_steps}: lr would never be reached, since tokens / (block × batch_size) make "
+                f"warmup_steps={self.warmup_steps}: lr would never be reached, as tokens / (block × batch_size) make "
                 f"{self.steps} steps" + (f", {down} of them to go down" if down else "") + "; warm up in fewer steps, "
                 "or give more tokens"
             )
