@@ -61,13 +61,19 @@ def pretrained() -> dict[str, Any]:
         for i in range(6)
     ]
     losses = [{"step": i, "loss": 3.9 + 2.2 * exp(-i / 40) + 0.15 * ((i * 37 % 11) / 11 - 0.5)} for i in range(1, 251)]
-    return {"trained_tokens": 2_048_000, "tokens_per_second": 1563.2, "curve": curve, "losses": losses}
+    rest = {"tokens_per_second": 1563.2, "best_step": 250}
+    return {"trained_tokens": 2_048_000, "curve": curve, "losses": losses, **rest}
 
 
 def tuned() -> dict[str, Any]:
     """Numbers of `tune`."""
     losses = [{"step": i, "loss": 0.2 + 2.0 * exp(-i / 12)} for i in range(1, 48)]
     return {"examples": 1500, "trained_tokens": 84_211, "losses": losses}
+
+
+def calibrated() -> dict[str, Any]:
+    """Numbers of `calibrate`."""
+    return {"answers": 1520, "kept": 1412, "examples": 1612, "trained_tokens": 91_000, "losses": tuned()["losses"]}
 
 
 def propagated(method: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from lep.reporting import rounding
 from lep.reporting.facts import Facts
 from lep.reporting.headline import language_name
-from lep.reporting.numbers import Loss, Measured, Pretrained, Score, Tuned
+from lep.reporting.numbers import Calibrated, Loss, Measured, Pretrained, Score, Tuned
 from lep.reporting.svg import ACCENT, INK, MUTED, RULE, Chart, apart, draw
 
 _WIDE, _NARROW = (4.4, 2.5), 3.7
@@ -38,7 +38,8 @@ def learning_charts(facts: Facts) -> list[Chart]:
 
 def loss_charts(facts: Facts) -> list[Chart]:
     """Training loss over steps, a chart for each room that trained."""
-    rooms = [(room.key, numbers.losses) for room, numbers in (*facts.of(Pretrained), *facts.of(Tuned))]
+    trained = (*facts.of(Pretrained), *facts.of(Tuned), *facts.of(Calibrated))
+    rooms = [(room.key, numbers.losses) for room, numbers in trained]
     return [
         draw(
             lambda axes, losses=losses: _loss(axes, losses),

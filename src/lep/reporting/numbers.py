@@ -105,6 +105,8 @@ class Pretrained:
 
     trained_tokens: int
     tokens_per_second: float
+    best_step: int
+    """The measured step that the result is of."""
     curve: tuple[Measured, ...] = ()
     losses: tuple[Loss, ...] = ()
 
@@ -114,6 +116,20 @@ class Tuned:
     """Numbers of `tune`."""
 
     examples: int
+    trained_tokens: int
+    losses: tuple[Loss, ...] = ()
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Numbers of `calibrate`."""
+
+    answers: int
+    """Answers of the original instruct model."""
+    kept: int
+    """Of those, the ones that were graded well enough."""
+    examples: int
+    """Answers and copy tasks."""
     trained_tokens: int
     losses: tuple[Loss, ...] = ()
 
@@ -208,7 +224,7 @@ class Evaluated:
         return tuple(dict.fromkeys(seen))
 
 
-Numbers = Collected | Retokenized | Initialized | Pretrained | Tuned | Propagated | Evaluated
+Numbers = Collected | Retokenized | Initialized | Pretrained | Tuned | Propagated | Calibrated | Evaluated
 
 KINDS: dict[str, type[Numbers]] = {
     "collect": Collected,
@@ -217,6 +233,7 @@ KINDS: dict[str, type[Numbers]] = {
     "pretrain": Pretrained,
     "tune": Tuned,
     "propagate": Propagated,
+    "calibrate": Calibrated,
     "evaluate": Evaluated,
 }
 

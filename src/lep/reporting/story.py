@@ -9,7 +9,17 @@ from typing import Any
 from lep.reporting import rounding
 from lep.reporting.facts import Facts, Room
 from lep.reporting.headline import language_name
-from lep.reporting.numbers import Collected, Evaluated, Initialized, Loss, Pretrained, Propagated, Retokenized, Tuned
+from lep.reporting.numbers import (
+    Calibrated,
+    Collected,
+    Evaluated,
+    Initialized,
+    Loss,
+    Pretrained,
+    Propagated,
+    Retokenized,
+    Tuned,
+)
 
 
 @dataclass(frozen=True)
@@ -71,16 +81,25 @@ def _initialized(numbers: Sequence[Initialized], _: Facts) -> str:
 def _pretrained(numbers: Sequence[Pretrained], facts: Facts) -> str:
     one = numbers[0]
     text = f"{rounding.magnitude(one.trained_tokens)} tokens, {rounding.speed(one.tokens_per_second)} a second"
-    values = [point.bits_per_byte[facts.language] for point in one.curve if facts.language in point.bits_per_byte]
-    if not values:
+    measured = {point.step: point.bits_per_byte.get(facts.language) for point in one.curve}
+    first, best = measured.get(0), measured.get(one.best_step)
+    if first is None or best is None:
         return f"{text}."
-    first, last = rounding.bits_per_byte(values[0]), rounding.bits_per_byte(values[-1])
-    return f"{text}; bits per byte in {language_name(facts.language)} {first} → {last}."
+    change = f"{rounding.bits_per_byte(first)} → {rounding.bits_per_byte(best)}"
+    return f"{text}; bits per byte in {language_name(facts.language)} {change}."
 
 
 def _tuned(numbers: Sequence[Tuned], _: Facts) -> str:
     one = numbers[0]
     text = f"{rounding.count(one.examples)} conversations, {rounding.magnitude(one.trained_tokens)} tokens"
+    return f"{text}; loss {_ends(one.losses)}." if one.losses else f"{text}."
+
+
+def _calibrated(numbers: Sequence[Calibrated], _: Facts) -> str:
+    one = numbers[0]
+    text = f"{rounding.count(one.kept)} of the instruct model's own {rounding.count(one.answers)} answers kept"
+    if copies := one.examples - one.kept:
+        text += f", {rounding.count(copies)} copy tasks"
     return f"{text}; loss {_ends(one.losses)}." if one.losses else f"{text}."
 
 
@@ -114,5 +133,6 @@ _SENTENCES: dict[type, Callable[[Any, Facts], str]] = {
     Pretrained: _pretrained,
     Tuned: _tuned,
     Propagated: _propagated,
+    Calibrated: _calibrated,
     Evaluated: _evaluated,
 }
