@@ -126,6 +126,11 @@ def _trainer(model: TrainableTables, samples: Samples, *, settings: Pretrain, fo
 
 
 def _watch(model: TrainableTables, samples: Samples, *, settings: Pretrain, measure: Measure, log: Path) -> Watch:
+    needed = operations_per_token(model, block=settings.block)
+
+    def at_peak() -> float:
+        return world() * peak_operations_per_second(device(), getattr(torch, settings.dtype)) / needed
+
     def measured() -> Measured:
         model.eval()
         with torch.autocast(device().type, torch.bfloat16, enabled=_mixes(model, settings)):
@@ -137,8 +142,7 @@ def _watch(model: TrainableTables, samples: Samples, *, settings: Pretrain, meas
         tokens_per_step=samples.tokens / settings.steps,
         every=math.ceil(settings.steps / settings.evaluations),
         measure=measured,
-        operations_per_second=world() * peak_operations_per_second(device(), getattr(torch, settings.dtype)),
-        operations_per_token=operations_per_token(model, block=settings.block),
+        at_peak=at_peak,
         log=log,
     )
 

@@ -32,8 +32,8 @@ class Watch(TrainerCallback):
         tokens_per_step: of text, in the mean.
         every: steps between two measurements; 0: nothing is measured.
         measure: what is measured.
-        operations_per_second: that the machines could do; 0: not known.
-        operations_per_token: that the model needs.
+        at_peak: tokens a second, were every operation that the machines can do of use; 0: not known. Asked before the
+            training and at each measurement, since on a busy machine the best answer is the right one.
         log: a file of JSON lines, one a step, one a measurement.
     """
 
@@ -43,12 +43,11 @@ class Watch(TrainerCallback):
         tokens_per_step: float,
         every: int = 0,
         measure: Callable[[], Measured] = dict,
-        operations_per_second: float = 0.0,
-        operations_per_token: float = 0.0,
+        at_peak: Callable[[], float] = float,
         log: Path | None = None,
     ) -> None:
         self.tokens_per_step, self.every, self.measure, self.file = tokens_per_step, every, measure, log
-        self.tokens_at_peak = operations_per_second / operations_per_token if operations_per_token else 0.0
+        self.at_peak, self.tokens_at_peak = at_peak, at_peak()
         self.advance: Advance = lambda amount: None
         self.publish: Callable[[dict[str, float]], object] = lambda numbers: None
         """Hands flat numbers to all that listen to the Trainer's logs, this object among them."""
@@ -104,6 +103,7 @@ class Watch(TrainerCallback):
 
     def _record(self, args: TrainingArguments, state: TrainerState) -> None:
         found, step = self.measure(), state.global_step
+        self.tokens_at_peak = max(self.tokens_at_peak, self.at_peak())
         history: list[Any] = state.log_history
         measured = {"step": step, "tokens": round(step * self.tokens_per_step), **found}
         history.append({"step": step, "measured": measured})
