@@ -91,7 +91,11 @@ def test_numbers_that_no_training_can_use_are_refused(change: dict[str, object])
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"method": "dpo", "packing": True}, "packing and copies are for method=sft"),
+        ({"method": "dpo", "packing": True}, "packing, copies, skills and minimum are for method=sft"),
+        (
+            {"method": "kto", "data": {"a": {"files": ["x"], "minimum": {"score": 8}}}},
+            "are for method=sft, not for kto",
+        ),
         ({"method": "kto", "micro_batch_size": 1}, "give micro_batch_size=2 or more"),
         ({"data": {"a": {"dataset": "owner/name", "files": ["x"]}}}, "give either files or dataset"),
     ],

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lep.config import Tune
+from lep.config import Tune, free
 from lep.engine.copy_tasks import copy_tasks
 from lep.errors import DataError, TokenizerError, UsageError
 from lep.io.model import open_model
@@ -188,3 +188,14 @@ def ways(instructs, conversations, texts, tmp_path_factory) -> dict[str, Tune]:
         "dpo": settings(model, root / "dpo.jsonl", method="dpo"),
         "kto": settings(model, root / "kto.jsonl", method="kto", adapters="none", dtype="bfloat16", lr=1e-3),
     }
+
+
+def test_how_the_work_is_done_does_not_change_what_is_learnt(unbroken, run_room, tensors, tmp_path) -> None:
+    wanted, numbers, folder = unbroken["untied"]
+    assert {"micro_batch_size", "gradient_checkpointing", "parallel"} == free(Tune)
+    other = wanted.model_copy(update={"gradient_checkpointing": True, "micro_batch_size": 2})
+    losses = [row["loss"] for row in run_room(other, tmp_path / "out")["losses"]]
+    assert losses == pytest.approx([row["loss"] for row in numbers["losses"]], rel=1e-4)
+    expected, found = tensors(folder), tensors(tmp_path / "out")
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name].float(), tensor.float(), rtol=2e-2, atol=1e-3, msg=name)

@@ -101,8 +101,9 @@ class Tune(Tuning):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if self.method != "sft" and (self.packing or self.copies):
-            raise ValueError(f"packing and copies are for method=sft, not for {self.method}")
+        scored = isinstance(self.data, dict) and any(getattr(source, "minimum", None) for source in self.data.values())
+        if self.method != "sft" and (self.packing or self.copies or self.skills or scored):
+            raise ValueError(f"packing, copies, skills and minimum are for method=sft, not for {self.method}")
         if self.method == "kto" and self.micro_batch_size < 2:
             raise ValueError("method=kto compares the samples of a forward pass; give micro_batch_size=2 or more")
         return self

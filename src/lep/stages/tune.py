@@ -53,5 +53,5 @@ def _sources(settings: Tune) -> dict[str, Path | Conversations]:
 
 
 def _read(settings: Tune, source: Path | Conversations, name: str) -> Iterator[Any | Skipped]:
-    minimum = {} if isinstance(source, Path) or settings.method != "sft" else {"minimum": source.minimum}
+    minimum = {"minimum": source.minimum} if isinstance(source, Conversations) and source.minimum else {}
     return _READERS[settings.method](origin_records(source), source=name, **minimum)
