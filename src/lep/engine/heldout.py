@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 from typing import Any
 
 from jaxtyping import Int
@@ -17,6 +18,9 @@ from lep.engine.models import document_prefix
 
 SPOKEN = 0.01
 """Share of new tokens in a text below which it is not asked whether the model writes them."""
+
+_LOOK = 1000
+"""Characters of a document that a first look takes."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,17 @@ class HeldOut:
         shares = {language: self.mixture.get(language, 0.0) for language in found}
         score = sum(share * found[language]["bits_per_byte"] for language, share in shares.items())
         return {"score": score / sum(shares.values()), **by_key}
+
+    def first_loss(self, model: nn.Module) -> float:
+        """Nats per token of the first few hundred tokens of each language, the least of them."""
+        losses = []
+        for documents in self.texts.values():
+            ids = [self.tokenizer(text[:_LOOK], add_special_tokens=False)["input_ids"] for text in documents[:2]]
+            told = likelihood(
+                model, ids, new_ids=self.new_ids, prefix=document_prefix(self.tokenizer), block=self.block
+            )
+            losses.append(told.bits * log(2) / told.tokens)
+        return min(losses)
 
     def _of_text(self, model: nn.Module, documents: Sequence[str]) -> dict[str, float]:
         ids = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in documents]

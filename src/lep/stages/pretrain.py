@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from functools import partial
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,15 @@ from lep.engine.pretraining import Training, train
 from lep.engine.processes import by_main, micro_batches
 from lep.engine.samples import Samples
 from lep.engine.tables import TrainableTables
-from lep.errors import DataError, UsageError
+from lep.errors import CheckpointError, DataError, UsageError
 from lep.io.checkpoint import COMPOSED_ROWS, TRAINING_LOG, copy_tokenizer, copy_with_tables, lay_out
 from lep.io.corpus import heldout_excerpts
 from lep.io.model import ModelFolder, check_rows, open_model, stored_names
 from lep.io.tensors import view
 from lep.progress import note
+
+WORSE = 1.0
+"""Nats per token beyond guessing that no healthy model needs; one that is given another's ids is sure, and wrong."""
 
 
 def run(settings: Pretrain, out: Path) -> dict[str, Any]:
@@ -44,6 +48,7 @@ def run(settings: Pretrain, out: Path) -> dict[str, Any]:
     samples = by_main(partial(_packed, settings, tokenizer, folder=out / "samples"))
     with seeded(settings.seed):
         loaded = load_model(settings.model, dtype=settings.dtype, attention=settings.attention, liger=settings.liger)
+        _check_tokenizer(heldout, loaded, source)
         samples = replace(samples, inside_documents=_stays_inside(settings, loaded))
         trained = train(
             _trainable(loaded, settings, source, new_rows=new_rows),
@@ -73,6 +78,16 @@ def _check_block(settings: Pretrain, source: ModelFolder) -> None:
         raise UsageError(
             f"pretrain: block={settings.block:,} is more than the {source.positions:,} tokens that {source.path} can "
             "see, as its config.json says; give a smaller block"
+        )
+
+
+def _check_tokenizer(heldout: HeldOut, loaded: PreTrainedModel, source: ModelFolder) -> None:
+    """`CheckpointError` when the model does worse than one that guesses, in every language, by far."""
+    loss, guessing = heldout.first_loss(loaded), log(len(source.rows("embed")))
+    if loss > guessing + WORSE:
+        raise CheckpointError(
+            f"{source.path}: a token of held-out text costs it {loss:.1f} nats, guessing {guessing:.1f}: its tokenizer "
+            "is not its own, or its weights are damaged; make the model again"
         )
 
 
