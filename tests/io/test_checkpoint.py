@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.errors import CheckpointError
-from lep.io.checkpoint import TABLES, copy_model, copy_tokenizer, copy_with_tables, lay_out
+from lep.io.checkpoint import TABLES, copy_tokenizer, copy_with_tables, lay_out
 from lep.io.model import open_model, read_json
 from lep.io.tensors import INDEX
 from lep.io.tokenizer_files import read_tokenizer
@@ -151,8 +151,6 @@ def test_an_interrupted_copy_can_be_made_again(model_folders, tmp_path) -> None:
     for _ in range(2):
         for table in copy_with_tables(lay_out(source, rows=ROWS), tmp_path).values():
             table[:] = torch.ones(ROWS, 32)
-    for view in copy_model(source, tmp_path).values():
-        view[:] = 2
     assert {shard: shard.read_bytes() for shard in source.checkpoint.shards} == before
 
 
@@ -170,19 +168,6 @@ def test_configuration_and_small_files_are_carried_but_no_tokenizer_and_nothing_
     assert names == {"README.md", "LICENSE", "config.json", "generation_config.json", "model.safetensors"}
     assert read_json(tmp_path / "config.json") == {**source.config, "vocab_size": ROWS}
     assert (tmp_path / "generation_config.json").read_bytes() == (source.path / "generation_config.json").read_bytes()
-
-
-@pytest.mark.parametrize(("tied", "shards"), SHAPES)
-def test_a_whole_copy_is_the_model_to_be_filled(model_folders, tmp_path, tied, shards) -> None:
-    source = open_model(model_folders[tied, shards])
-    wanted = {name: torch.randn(tensor.shape).bfloat16() for name, tensor in all_tensors(source.path).items()}
-    views = copy_model(source, tmp_path)
-    assert views.keys() == wanted.keys()
-    for name, view in views.items():
-        view[:] = wanted[name]
-    assert all(torch.equal(tensor, wanted[name]) for name, tensor in all_tensors(tmp_path).items())
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in source.path.iterdir()}
-    assert AutoTokenizer.from_pretrained(tmp_path).encode("The little girl")
 
 
 def test_a_tokenizer_is_copied_as_it_is_or_with_another_state(tokenizers, tmp_path) -> None:

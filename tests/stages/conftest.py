@@ -103,28 +103,39 @@ def initialized(bases, extended, run_room, tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def vary() -> Callable[..., Path]:
+def rewrite() -> Callable[[Path, Path, Callable[[str, torch.Tensor], torch.Tensor]], Path]:
+    """`rewrite(source, target, change)`: a copy of a model folder, each tensor being what `change` makes of it."""
+
+    def rewrite(source: Path, target: Path, change: Callable[[str, torch.Tensor], torch.Tensor]) -> Path:
+        target.mkdir(parents=True)
+        for item in source.iterdir():
+            if item.suffix != ".safetensors" and item.name != "manifest.json":
+                (target / item.name).write_bytes(item.read_bytes())
+        for shard in sorted(source.glob("*.safetensors")):
+            inside = {name: change(name, tensor) for name, tensor in load_file(shard).items()}
+            save_file(inside, target / shard.name, metadata={"format": "pt"})
+        return target
+
+    return rewrite
+
+
+@pytest.fixture(scope="session")
+def vary(rewrite) -> Callable[..., Path]:
     """`vary(source, target, tables, rows, seed)`: a copy of a model folder whose weights differ a little.
 
     With `tables`, only the tables do; with `rows`, only those of their rows.
     """
 
     def vary(source: Path, target: Path, *, tables: bool = False, rows: list[int] | None = None, seed: int = 1) -> Path:
-        target.mkdir(parents=True)
-        for item in source.iterdir():
-            if item.suffix != ".safetensors" and item.name != "manifest.json":
-                (target / item.name).write_bytes(item.read_bytes())
         generator = torch.Generator().manual_seed(seed)
-        for shard in sorted(source.glob("*.safetensors")):
-            inside = load_file(shard)
-            for name, tensor in inside.items():
-                noise = torch.randn(tensor.shape, generator=generator) * 0.05
-                if name in (EMBED, HEAD) and rows is not None:
-                    noise[[i for i in range(len(noise)) if i not in set(rows)]] = 0
-                if name in (EMBED, HEAD) or not tables:
-                    inside[name] = (tensor.float() + noise).to(tensor.dtype)
-            save_file(inside, target / shard.name, metadata={"format": "pt"})
-        return target
+
+        def varied(name: str, tensor: torch.Tensor) -> torch.Tensor:
+            noise = torch.randn(tensor.shape, generator=generator) * 0.05
+            if name in (EMBED, HEAD) and rows is not None:
+                noise[[i for i in range(len(noise)) if i not in set(rows)]] = 0
+            return (tensor.float() + noise).to(tensor.dtype) if name in (EMBED, HEAD) or not tables else tensor
+
+        return rewrite(source, target, varied)
 
     return vary
 

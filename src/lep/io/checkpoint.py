@@ -164,22 +164,6 @@ def copy_with_tables(
     return tables
 
 
-def copy_model(source: ModelFolder, target: Path) -> dict[str, Tensor]:
-    """Copy a model folder whole, tokenizer too; returns its float tensors, to be overwritten in place."""
-    for item in source.path.iterdir():
-        if item.is_file() and item.name not in LEP_FILES and item not in source.checkpoint.shards:
-            shutil.copyfile(item, target / item.name)
-    tensors: dict[str, Tensor] = {}
-    for shard in source.checkpoint.shards:
-        (target / shard.name).unlink(missing_ok=True)
-        inside = {name: entry for name, entry in source.checkpoint.entries.items() if entry.shard == shard}
-        fresh = {name: (entry.dtype, entry.shape) for name, entry in inside.items() if entry.dtype in FLOATS}
-        kept = {name: entry for name, entry in inside.items() if name not in fresh}
-        places = write_shard(target / shard.name, kept=kept, fresh=fresh)
-        tensors |= {name: view(entry, writable=True) for name, entry in places.items()}
-    return tensors
-
-
 def copy_tokenizer(source: Path, target: Path, *, state: State | None = None) -> None:
     """Copy a folder's tokenizer files; with `state`, that is its tokenizer.json, and stale ones are left out."""
     stale = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
