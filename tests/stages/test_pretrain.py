@@ -136,7 +136,7 @@ def test_an_interruption_after_the_last_step_costs_no_training(
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain, "copy_with_tables", full)
+        patch.setattr(pretrain, "write_changed", full)
         with pytest.raises(OSError, match="no space"):
             make_artifact(wanted, tmp_path / "out")
     steps: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lep.config import Tuning
-from lep.engine.layers import add_adapters, decoder_layers, learnt_weights, let_layers_learn
+from lep.engine.layers import Became, add_adapters, decoder_layers, learnt_weights, let_layers_learn
 from lep.io.checkpoint import copy_tokenizer, copy_with_tables, lay_out
 from lep.io.model import ModelFolder, stored_names
 from lep.io.tensors import view
@@ -46,34 +47,37 @@ def let_learn(model: PreTrainedModel, settings: Tuning, *, source: ModelFolder) 
 
 
 def write_learnt(model: PreTrainedModel, source: ModelFolder, out: Path) -> None:
-    """Write the model as it was but for what learnt: all other tensors keep their bytes.
+    """Write a model after `let_learn` and a training; see `write_changed`."""
+    parts: dict[str, Any] = {"embed": model.get_input_embeddings(), "head": model.get_output_embeddings()}
+    tables = {name: part.weight.detach().cpu() for name, part in parts.items() if part.weight.requires_grad}
+    write_changed(source, out, tables=tables, weights=learnt_weights(model))
+
+
+def write_changed(
+    source: ModelFolder, out: Path, *, tables: Mapping[str, Tensor], weights: Mapping[str, Became]
+) -> None:
+    """Write a model as it was but for what learnt: all other tensors keep their bytes.
 
     Args:
-        model: after `let_learn` and a training.
-        source: its folder as it was.
+        source: the model's folder as it was.
         out: an existing folder.
+        tables: `embed` and `head`, as far as they learnt.
+        weights: what became of the layers' weights, by their names in a loaded model.
     """
-    weights, entries = learnt_weights(model), source.checkpoint.entries
+    entries = source.checkpoint.entries
     values = {
         stored: lambda name=name, stored=stored: weights[name](view(entries[stored], writable=False))
         for name, stored in stored_names(source, weights).items()
     }
     layout = lay_out(source, rows=len(source.rows("embed")), changed=values)
     for name, rows in copy_with_tables(layout, out, values=values).items():
-        learnt = _table(model, name)
-        rows[:] = source.rows(name)[:] if learnt is None else learnt
+        rows[:] = tables[name] if name in tables else source.rows(name)[:]
     copy_tokenizer(source.path, out)
 
 
 def _learning_tables(model: PreTrainedModel, which: str) -> tuple[Any, ...]:
     embed, head = model.get_input_embeddings(), model.get_output_embeddings()
     return {"frozen": (), "head": (head,), "both": (embed, head)}[which]
-
-
-def _table(model: PreTrainedModel, name: str) -> Tensor | None:
-    """A table that learnt, on the processor."""
-    part: Any = model.get_input_embeddings() if name == "embed" else model.get_output_embeddings()
-    return part.weight.detach().cpu() if part.weight.requires_grad else None
 
 
 def _adapters(model: PreTrainedModel, settings: Tuning) -> LoraConfig:

@@ -18,6 +18,7 @@ from lep.engine.attention import attends_inside_documents
 from lep.engine.health import seen_less_often
 from lep.engine.heldout import HeldOut, in_words
 from lep.engine.layers import learnt_weights, let_layers_learn
+from lep.engine.learnt import write_changed
 from lep.engine.models import load_model, load_tokenizer, seeded
 from lep.engine.packing import pack_corpus
 from lep.engine.pretraining import Training, train
@@ -25,10 +26,9 @@ from lep.engine.processes import by_main, micro_batches
 from lep.engine.samples import Samples
 from lep.engine.tables import TrainableTables
 from lep.errors import CheckpointError, DataError, UsageError
-from lep.io.checkpoint import COMPOSED_ROWS, TRAINING_LOG, copy_tokenizer, copy_with_tables, lay_out
+from lep.io.checkpoint import COMPOSED_ROWS, TRAINING_LOG
 from lep.io.corpus import heldout_excerpts
 from lep.io.model import ModelFolder, check_rows, open_model, stored_names
-from lep.io.tensors import view
 from lep.progress import note
 
 WORSE = 1.0
@@ -148,23 +148,9 @@ def _measured(heldout: HeldOut, model: TrainableTables) -> dict[str, Any]:
     return found
 
 
-def _write(trained: Training, source: ModelFolder, out: Path) -> None:
-    """The model as it was, but for what learnt."""
-    names = stored_names(source, trained.layers)
-    entries = source.checkpoint.entries
-    values = {
-        stored: lambda name=name, stored=stored: trained.layers[name](view(entries[stored], writable=False))
-        for name, stored in names.items()
-    }
-    layout = lay_out(source, rows=len(source.rows("embed")), changed=values)
-    for name, table in copy_with_tables(layout, out, values=values).items():
-        table[:] = trained.tables[name]
-    copy_tokenizer(source.path, out)
-
-
 def _finish(out: Path, trained: Training, *, source: ModelFolder, samples: Samples, heldout: HeldOut) -> dict[str, Any]:
     """Write the result and take away what only the work needed; returns the room's numbers."""
-    _write(trained, source, out)
+    write_changed(source, out, tables=trained.tables, weights=trained.layers)
     _tell_of_harm(trained)
     numbers = _numbers(trained, samples, heldout)
     for done in ("checkpoints", "samples"):
