@@ -1,0 +1,135 @@
+"""Where the rows of the data sets come from: the hub, at pinned revisions, or a local folder with the same columns.
+
+The local folder has `SET/test.jsonl`, what is asked, and `SET/prompt.jsonl`, the few-shot examples, for each of
+`SOURCES`: `export` writes it, to be carried into a closed network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lep.errors import DataError
+from lep.evaluation.darumeru.subjects import CATEGORIES
+from lep.io.records import Record, read_records
+from lep.progress import progress
+
+FOLDER_VARIABLE = "DARUMERU_DATA"
+SPLITS = ("test", "prompt")
+EXAMPLES = 5
+"""Few-shot examples that are kept: of a data set, or of each subject of one."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set on the hub."""
+
+    repository: str
+    revision: str
+    files: dict[str, tuple[str, ...]]
+    """Of each split, inside the repository."""
+    columns: tuple[str, ...]
+    """What a row must have."""
+
+
+def _darumeru(name: str) -> Source:
+    files = {split: (f"data/{name}/{split}.jsonl",) for split in SPLITS}
+    return Source("RefalMachine/darumeru", "aa98587d7c0b7e8e437dba126bb452daa1de386b", files, ("inputs", "outputs"))
+
+
+_DARUMERU = "multiq parus rcb rwsd use ruopenbookqa ruworldtree rummlu cp_sent_en cp_para_en cp_sent_ru cp_para_ru"
+SOURCES = {
+    **{name: _darumeru(name) for name in _DARUMERU.split()},
+    "rucola": Source(
+        "RussianNLP/rucola",
+        "b888be04a62148e10ad2a29a22c9c7dbb687ed17",  # converted to parquet: the original is a script
+        {"test": ("default/validation/0000.parquet",), "prompt": ("default/train/0000.parquet",)},
+        ("sentence", "acceptable"),
+    ),
+    "mmlu_ru": Source(
+        "NLPCoreTeam/mmlu_ru",
+        "da4adacc23e34e78d85d0574e088dc112a1933f6",  # converted to parquet: the original is a script
+        {
+            "test": tuple(f"{subject}/mmlu_ru-test.parquet" for subject in CATEGORIES),
+            "prompt": tuple(f"{subject}/mmlu_ru-dev.parquet" for subject in CATEGORIES),
+        },
+        ("subject", "question_ru", "choices_ru", "question_en", "choices_en", "answer"),
+    ),
+    "gazeta": Source(
+        "dichspace/daru_treeway_eval",
+        "refs/convert/parquet",  # no commit of it is publicly recorded
+        {split: (f"default/{split}/0000.parquet",) for split in SPLITS},
+        ("text", "summary", "sentences", "labels"),
+    ),
+}
+"""By the name of the local folder."""
+
+
+def rows(name: str, *, split: str, folder: str | None = None) -> Iterator[Record]:
+    """The rows of a split of a data set, each with the columns that its source asks for.
+
+    Args:
+        folder: where the data lie; by default what the environment variable DARUMERU_DATA names; without either, the
+            hub is asked.
+
+    Raises:
+        DataError: the data cannot be reached or read, hold no rows, or lack a column; names the row and the column.
+    """
+    local = folder or os.environ.get(FOLDER_VARIABLE)
+    found = _local(name, split=split, folder=Path(local)) if local else _hub(name, split=split)
+    empty = True
+    for record in found:
+        empty = False
+        missing = [column for column in SOURCES[name].columns if column not in record.row]
+        if missing:
+            raise DataError(
+                f"{record.place}: no column {missing[0]!r}; {name} needs {', '.join(SOURCES[name].columns)}, "
+                f"the row has {', '.join(record.row)}"
+            )
+        yield record
+    if empty:
+        raise DataError(f"{local or SOURCES[name].repository}: {name} holds no rows of {split}")
+
+
+def export(folder: Path) -> None:
+    """Fetch every data set from the hub once, and write the local folder."""
+    with progress("fetching the benchmark", total=len(SOURCES) * len(SPLITS), unit="files") as advance:
+        for name in SOURCES:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            for split in SPLITS:
+                with (folder / name / f"{split}.jsonl").open("w", encoding="utf-8") as file:
+                    for record in _hub(name, split=split):
+                        file.write(json.dumps(record.row, ensure_ascii=False) + "\n")
+                advance(1)
+
+
+def _local(name: str, *, split: str, folder: Path) -> Iterator[Record]:
+    for suffix in (".jsonl", ".jsonl.gz", ".jsonl.xz", ".parquet"):
+        if (file := folder / name / f"{split}{suffix}").exists():
+            return read_records(file)
+    raise DataError(
+        f"{folder / name}: expected {split}.jsonl (or .parquet) there; "
+        f"unset {FOLDER_VARIABLE} and the setting `data` to fetch it from the hub"
+    )
+
+
+def _hub(name: str, *, split: str) -> Iterator[Record]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    source = SOURCES[name]
+    for inside in source.files[split]:
+        try:
+            file = hf_hub_download(source.repository, inside, repo_type="dataset", revision=source.revision)
+        except (OSError, HfHubHTTPError) as error:
+            raise DataError(
+                f"{source.repository}: {inside} of revision {source.revision} cannot be fetched ({error}); "
+                f"in a closed network, point {FOLDER_VARIABLE} to a folder that was exported outside"
+            ) from None
+        subject = inside.partition("/")[0]
+        for record in read_records(Path(file)):
+            row = record.row if subject not in CATEGORIES else {"subject": subject, **record.row}
+            yield Record(row, record.place)

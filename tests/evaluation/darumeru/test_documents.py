@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lep.errors import DataError, TokenizerError
+from lep.evaluation.darumeru import functions
+from lep.evaluation.darumeru.documents import documents
+from lep.evaluation.darumeru.prompts import instruction
+from lep.evaluation.darumeru.words import tokens
+from lep.io.records import Record
+
+
+def write(folder: Path, name: str, **changes: object) -> str:
+    """A local folder with one row of a data set, changed; None removes a column."""
+    source = Path(__file__).parent / "data" / name
+    (folder / name).mkdir()
+    for split in ("test", "prompt"):
+        row = {**json.loads((source / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()[0]), **changes}
+        kept = {key: value for key, value in row.items() if value is not None}
+        (folder / name / f"{split}.jsonl").write_text(json.dumps(kept), encoding="utf-8")
+    return str(folder)
+
+
+def test_a_pair_asks_both_orders(data: str) -> None:
+    first, second = list(documents(task="darumeru_parus", data=data)["test"])[:2]
+    assert "1. Улица стала мокрой.\n2. Лампа погасла." in first["prompt"]
+    assert "1. Лампа погасла.\n2. Улица стала мокрой." in second["prompt"]
+    assert (first["gold"], second["gold"]) == (0, 1)
+    assert first["pair"] == second["pair"]
+
+
+def test_sentences_have_as_many_tokens_as_the_shortest(data: str, tokenizer: str) -> None:
+    for counted in ("", tokenizer):
+        document = documents(task="darumeru_extractive", data=data, tokenizer=counted)["test"][0]
+        lengths = {len(tokens(choice, tokenizer=counted)) for choice in document["choices"]}
+        assert len(lengths) == 1, counted
+        assert "Погода стояла ясная." in document["choices"]  # the shortest is whole
+        assert "Вчера в Томске открылся новый мост через реку.".startswith(document["choices"][0])
+
+
+def test_copies_are_measured_in_the_model_s_tokens(data: str, tokenizer: str) -> None:
+    document = documents(task="darumeru_cp_sent_ru", data=data, pretrained=tokenizer)["test"][1]
+    output = "Над рекой"
+    of_tokens = functions.sentence_copied(document, [output])["score"]
+    whole, part = (len(tokens(text, tokenizer=tokenizer)) for text in (document["target"], output))
+    assert of_tokens == part / whole
+    of_words = functions.sentence_copied({**document, "tokenizer": ""}, [output])["score"]
+    assert of_words == 2 / 5
+
+
+def test_a_tokenizer_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match="no tokenizer to count tokens with"):
+        tokens("a", tokenizer=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "changes", "message"),
+    [
+        ("parus", "parus", {"outputs": None}, "no column 'outputs'; parus needs inputs, outputs, the row has"),
+        ("parus", "parus", {"outputs": "3"}, "column 'outputs' is '3'; expected one of 1, 2"),
+        ("parus", "parus", {"inputs": {"premise": "x"}}, "column 'inputs' needs choice1 and choice2"),
+        ("rcb", "rcb", {"instruction": None}, "no column 'instruction' with a text"),
+        ("rcb", "rcb", {"inputs": {"premise": "x"}}, "asks for 'hypothesis', but column 'inputs' has premise"),
+        ("use", "use", {"meta": {"id_task": "1"}}, "column 'meta' needs 'variant'"),
+        ("multiq", "multiq", {"outputs": []}, "column 'outputs' holds no answer"),
+        ("rucola", "rucola", {"acceptable": 2}, "column 'acceptable' is 2; expected 0 or 1"),
+        ("mmlu_ru", "mmlu_ru", {"choices_ru": ["a"]}, "column 'choices_ru' has 1 options; expected 4"),
+        ("mmlu_en", "mmlu_ru", {"subject": "alchemy"}, "column 'subject' is 'alchemy'"),
+        ("mmlu_en", "mmlu_ru", {"answer": 4}, "column 'answer' is 4; expected 0 to 3"),
+        ("extractive", "gazeta", {"labels": [0, 0, 0, 0]}, "column 'labels' needs a 0 or 1 for each of 'sentences'"),
+        ("extractive", "gazeta", {"sentences": ["a", "", "b", "c"]}, "column 'sentences' holds an empty one"),
+        ("cp_sent_en", "cp_sent_en", {"outputs": " "}, "column 'outputs' is empty"),
+    ],
+)
+def test_a_wrong_row_is_named(tmp_path: Path, task: str, name: str, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError) as error:
+        documents(task=f"darumeru_{task}", data=write(tmp_path, name, **changes))
+    assert message in str(error.value)
+    assert f"{name}/test.jsonl:1: " in str(error.value)
+
+
+def test_an_instruction_may_be_messages() -> None:
+    turns = [{"role": "user", "content": "Скопируй: {text}\n"}, {"role": "bot", "content": ""}]
+    for column in ("instruction", "messages"):
+        assert instruction(Record({column: turns, "inputs": {"text": "да"}}, "f:1")) == "Скопируй: да"
+    assert instruction(Record({"instruction": "Copy: {inputs}", "inputs": "a {b}"}, "f:1")) == "Copy: a {b}"
