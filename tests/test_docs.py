@@ -23,6 +23,7 @@ DOCUMENTS = (
     "docs/mathematics.md",
     "docs/cluster.md",
     "docs/conversations.md",
+    "docs/darumeru.md",
 )
 HISTORY = ("CHANGELOG.md", "docs/log.md")  # may name what is no longer there: only their links are looked at
 MADE = ("build/", "runs/")  # by the commands, not in the repository
