@@ -220,3 +220,15 @@ def test_flags_may_stand_among_the_settings(capsys: pytest.CaptureFixture[str]) 
         with pytest.raises(SystemExit) as left:
             main(wrong)
         assert left.value.code == 2 and "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_rates_are_tried_up_to_a_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What later rooms refer to, which would have to be one of several results, is not looked at."""
+    recipe = tmp_path / "r.yaml"
+    pretrain = "pretrain: {model: m, corpus: c, mixture: {ru: 1}, tokens: 100_000_000}"
+    recipe.write_text(f"{pretrain}\npropagate: {{base: b, adapted: pretrain, instruct: i}}\n")
+    main(["run", str(recipe), "pretrain.lr=[1.0e-4, 3.0e-4]", "--to", "pretrain", "--dry-run"])
+    told = capsys.readouterr().out
+    assert "pretrain/0.0001 → " in told and "pretrain/0.0003 → " in told
+    assert main(["run", str(recipe), "pretrain.lr=[1.0e-4, 3.0e-4]", "--dry-run"]) == 2
+    assert "name an earlier room" in capsys.readouterr().err

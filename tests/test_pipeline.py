@@ -293,12 +293,3 @@ def test_one_changed_knob_changes_the_fingerprint(tmp_path, knob) -> None:
         assert is_finished(plan(**{knob: tmp_path / "elsewhere"}))
     change = {knob: files["other"] if knob in files else CHANGES[knob]}
     assert not is_finished(plan(**change | ({"corpus": None} if knob == "weights" else {})))
-
-
-def test_rooms_after_the_last_one_may_refer_to_a_room_with_several_results(write) -> None:
-    """As when learning rates are tried: `lep run recipe.yaml pretrain.lr='[1e-4, 3e-4]' --to pretrain`."""
-    pretrain = {"model": "m", "corpus": "collect", "mixture": {"ru": 1}, "tokens": 10**8, "lr": [1e-4, 3e-4]}
-    recipe = write(collect=SOURCES, pretrain=pretrain, propagate=PROPAGATE | {"adapted": "pretrain"})
-    assert "name an earlier room" in refused(recipe)
-    steps = pipeline.load_recipe(recipe, last="pretrain")
-    assert [step.address for step in steps[:3]] == ["collect", "pretrain/0.0001", "pretrain/0.0003"]

@@ -108,27 +108,40 @@ def answer_all(
         for candidate in range(candidates)
     ]
     if any(one.key not in kept for one in asked):
-        done = frozenset(kept)
-        with (
-            file.open("a", encoding="utf-8") as stream,
-            progress(label, total=len(asked), unit="answers", done=len(done)) as advance,
-        ):
-
-            def keep(one: Asked, said: Answer | NoAnswer) -> None:
-                kept[one.key] = said
-                line = {"row": one.row, "candidate": one.candidate, **asdict(said)}
-                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-                stream.flush()
-                advance(1)
-
-            try:
-                who.answer(asked, decoding=decoding, done=done, keep=keep)
-            except LepError as error:
-                if not kept:
-                    raise
-                saved = f"{len(kept)} of {len(asked)} answers are kept, and the same command goes on after them"
-                raise type(error)(f"{error}; {saved}") from error
+        _answer_rest(who, asked, kept, decoding=decoding, file=file, label=label)
     return [[kept[row, candidate] for candidate in range(candidates)] for row in range(len(prompts))]
+
+
+def _answer_rest(
+    who: Answerer,
+    asked: Sequence[Asked],
+    kept: dict[tuple[int, int], Answer | NoAnswer],
+    *,
+    decoding: Decoding,
+    file: Path,
+    label: str,
+) -> None:
+    """Ask for what is not in `kept` yet, which gets it as it comes, and `file` as well."""
+    done = frozenset(kept)
+    with (
+        file.open("a", encoding="utf-8") as stream,
+        progress(label, total=len(asked), unit="answers", done=len(done)) as advance,
+    ):
+
+        def keep(one: Asked, said: Answer | NoAnswer) -> None:
+            kept[one.key] = said
+            line = {"row": one.row, "candidate": one.candidate, **asdict(said)}
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            stream.flush()
+            advance(1)
+
+        try:
+            who.answer(asked, decoding=decoding, done=done, keep=keep)
+        except LepError as error:
+            if not kept:
+                raise
+            saved = f"{len(kept)} of {len(asked)} answers are kept, and the same command goes on after them"
+            raise type(error)(f"{error}; {saved}") from error
 
 
 def _kept(file: Path) -> dict[tuple[int, int], Answer | NoAnswer]:

@@ -51,8 +51,7 @@ def check_instructions(
     """Check conversations and what `render` made of them.
 
     Args:
-        conversations: to train on.
-        rendered: the same, by the tokenizer's template.
+        conversations, rendered: to train on, as they are and as the tokenizer's template writes them.
         tokenizer: of the model.
         stops: ids at which the model's generation stops.
         maximum_length: tokens of a conversation that are trained on.

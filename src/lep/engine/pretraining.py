@@ -6,7 +6,7 @@ Source: arXiv 2412.21140, section on continued pre-training; METHOD §5.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,13 +95,18 @@ def train(
     if best != settings.steps:
         model.load_state_dict(load_file(checkpoint_folder(folder, best) / SAFE_WEIGHTS_NAME))
     gather(model)
-    history: list[dict[str, Any]] = trainer.state.log_history
+    return _training(model, trainer.state.log_history, watch, best_step=best)
+
+
+def _training(
+    model: TrainableTables, history: Sequence[Mapping[str, Any]], watch: Watch, *, best_step: int
+) -> Training:
     return Training(
         tables={name: table().detach() for name, table in model.tables.items()},
         layers=learnt_weights(model.model),
         curve=[row["measured"] for row in history if "measured" in row],
         losses=[{"step": row["step"], "loss": row["loss"]} for row in history if "loss" in row],
-        best_step=best,
+        best_step=best_step,
         tokens_per_second=watch.tokens_per_second,
         utilisation=watch.utilisation,
     )

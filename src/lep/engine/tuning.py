@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -83,17 +84,18 @@ def tune(settings: Tuning, lessons: Lessons, *, out: Path, beta: float = 0.1) ->
             watch.advance = advance
             trainer.train(resume_from_checkpoint=checkpoint)
     gather(model)
-    history: list[dict[str, Any]] = trainer.state.log_history
     by_main(partial(_finish, model, out, settings=settings, lessons=lessons))
     return {
         **lessons.numbers(),
         "tokens_per_second": watch.tokens_per_second,
-        "losses": [
-            {"step": row["step"]} | {ours: row[name] for name, ours in _KEPT.items() if name in row}
-            for row in history
-            if "loss" in row
-        ],
+        "losses": _losses(trainer.state.log_history),
     }
+
+
+def _losses(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the manifest tells of each step."""
+    steps = [row for row in history if "loss" in row]
+    return [{"step": row["step"]} | {ours: row[name] for name, ours in _KEPT.items() if name in row} for row in steps]
 
 
 def _check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Tuning) -> None:
