@@ -49,16 +49,13 @@ _KEPT = {"loss": "loss", "rewards/accuracies": "accuracy", "rewards/margins": "m
 
 
 def tune(settings: Tuning, lessons: Lessons, *, out: Path, beta: float = 0.1) -> dict[str, Any]:
-    """Tune a model and write the result, adapters merged in; goes on from the last checkpoint in `out`.
+    """Tune a model and write it, adapters merged in; returns the room's numbers. Goes on from `out`'s last checkpoint.
 
     Args:
         settings: the model, what learns and how.
         lessons: what is learnt.
         out: an existing folder.
         beta: β of DPO and KTO.
-
-    Returns:
-        the room's numbers.
 
     Raises:
         LepError: the loss or the gradient is not finite, or memory is short.
