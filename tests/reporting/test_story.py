@@ -37,5 +37,20 @@ def test_calibration_is_told(run: Path, write: Write) -> None:
     raw = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     raw["inputs"]["models.conversion"]["path"] = "../calibrate"
     (run / "manifest.json").write_text(json.dumps(raw), encoding="utf-8")
+    facts = gather(run)
+    assert facts.reference == "instruct"
     told = sentences(run)["calibrate"]
     assert told.startswith("1,412 of the instruct model's own 1,520 answers kept, 200 copy tasks; loss 2.")
+
+
+def test_the_page_is_about_the_calibrated_model_where_there_is_one(run: Path, write: Write) -> None:
+    inputs = {"model": "run/propagate/conversion", "teacher": "run/tune"}
+    write("run/calibrate", room="calibrate", numbers=calibrated(), inputs=inputs)
+    raw = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    raw["inputs"]["models.calibrated"] = {"path": "../calibrate", "fingerprint": "0123456789abcdef"}
+    raw["inputs"]["models.chat"] = raw["inputs"].pop("models.instruct")
+    models = raw["numbers"]["models"]
+    raw["numbers"]["models"] = {"base": models["base"], "chat": models["instruct"], "calibrated": models["swap"]}
+    (run / "manifest.json").write_text(json.dumps(raw), encoding="utf-8")
+    facts = gather(run)
+    assert (facts.result, facts.reference) == ("calibrated", "chat")

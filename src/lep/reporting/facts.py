@@ -12,9 +12,12 @@ from typing import TypeVar
 from lep.config import ROOMS
 from lep.errors import ArtifactError
 from lep.io.artifact import MANIFEST, Manifest, read_manifest
-from lep.reporting.numbers import Evaluated, Numbers, Propagated, parse, parse_evaluation
+from lep.reporting.numbers import Calibrated, Evaluated, Numbers, Propagated, parse, parse_evaluation
 
 T = TypeVar("T")
+
+_RESULTS = ("calibrated", "conversion")
+"""Names of what a walk leads to, the last first."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Facts:
     language: str
     """The language that the new vocabulary is for."""
     result: str
-    """The model that the page is about: the one called `conversion`, else the last."""
+    """The model that the page is about: the one called `calibrated`, else `conversion`, else the last."""
     reference: str
     """The model that the result is compared with: the instruct model that it came from, else the first."""
 
@@ -64,7 +67,7 @@ def gather(evaluation: Path) -> Facts:
         )
     rooms = _walk(first)
     numbers = parse_evaluation(first.manifest.numbers, where=evaluation / MANIFEST)
-    result = "conversion" if "conversion" in numbers.models else list(numbers.models)[-1]
+    result = next((name for name in _RESULTS if name in numbers.models), list(numbers.models)[-1])
     reference = _reference(result, rooms=rooms, first=first, models=numbers.models)
     return Facts(rooms, numbers, _language(rooms, numbers), result, reference)
 
@@ -105,12 +108,13 @@ def _key(folder: Path, home: Path) -> str:
 
 
 def _reference(result: str, *, rooms: tuple[Room, ...], first: Room, models: Mapping[str, object]) -> str:
-    """The instruct model that the result was propagated into, if it was evaluated too; else by name; else the first."""
+    """The instruct model that the result was propagated into, or calibrated by, if it was evaluated too; else by name;
+    else the first."""
     evaluated = {name: path for name, path in _inputs(first).items() if name.startswith("models.")}
     home = evaluated.get(f"models.{result}")
     for room in rooms:
-        if room.folder == home and isinstance(room.numbers, Propagated):
-            instruct = _inputs(room).get("instruct")
+        if room.folder == home and isinstance(room.numbers, Propagated | Calibrated):
+            instruct = _inputs(room).get("instruct") or _inputs(room).get("teacher")
             for name in models:
                 if instruct is not None and evaluated.get(f"models.{name}") == instruct:
                     return name
