@@ -31,6 +31,10 @@ def read(*rows: dict[str, Any], **more: Any) -> list[Conversation | Skipped]:
     return list(read_conversations(records(*rows), source="data", **more))
 
 
+def asked(*rows: dict[str, Any], **more: Any) -> list[Conversation | Skipped]:
+    return list(read_prompts(records(*rows), source="data", **more))
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_the_messages(name: str) -> None:
     (found,) = read(FORMATS[name])
@@ -41,31 +45,34 @@ def test_every_format_gives_the_messages(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_what_is_asked(name: str) -> None:
-    (found,) = read_prompts(records(FORMATS[name]), source="data")
+    (found,) = asked(FORMATS[name])
     assert isinstance(found, Conversation) and found.messages == found.prompt == (ASKED,)
 
 
 @pytest.mark.parametrize("key", ["prompt", "instruction", "text"])
 def test_prompts_may_stand_alone(key: str) -> None:
-    (found,) = read_prompts(records({key: "2 + 2?"}), source="data")
+    (found,) = asked({key: "2 + 2?"})
     assert isinstance(found, Conversation) and found.messages == (ASKED,)
 
 
 def test_a_prompt_needs_no_answer() -> None:
     rows = [FORMATS["strings"], {"prompt": "2 + 2?", "completion": None}]
-    found = list(read_prompts(records(*rows), source="data"))
+    found = asked(*rows)
     assert [item.messages for item in found if isinstance(item, Conversation)] == [(ASKED,), (ASKED,)]
 
 
 def test_a_prompt_of_many_turns_ends_on_the_user() -> None:
     row = {"messages": [*CHAT, {"role": "user", "content": "And 3 + 3?"}]}
-    (found,) = read_prompts(records(row), source="data")
+    (found,) = asked(row)
     assert isinstance(found, Conversation) and found.turns == row["messages"]
 
 
 def test_an_input_follows_its_instruction() -> None:
     (found,) = read({"instruction": "Translate.", "input": "кот", "output": "cat"})
     assert isinstance(found, Conversation) and found.messages[0].content == "Translate.\n\nкот"
+    for instruction in ([], CHAT):
+        with pytest.raises(DataError, match=r"data.jsonl:1: 'instruction' must be text, found "):
+            read({"instruction": instruction, "input": "кот", "output": "cat"})
 
 
 def test_which_answers_are_learnt() -> None:
@@ -114,10 +121,11 @@ def test_the_format_of_columns_that_hold_nothing_does_not_count() -> None:
 
 def test_low_scores_are_skipped() -> None:
     good = FORMATS["saiga"]
-    rows = [good, good | {"opus_score": 7}, good | {"opus_score": None}]
-    first, *others = read(*rows, minimum={"opus_score": 8})
-    assert isinstance(first, Conversation)
-    assert [other.reason for other in others if isinstance(other, Skipped)] == ["opus_score below 8", "no opus_score"]
+    rows = [good, *(good | {"opus_score": score} for score in (7, None, float("nan")))]
+    reasons = ["opus_score below 8", "no opus_score", "no opus_score"]
+    for found in (read(*rows, minimum={"opus_score": 8}), asked(*rows, minimum={"opus_score": 8})):
+        assert isinstance(found[0], Conversation)
+        assert [other.reason for other in found[1:] if isinstance(other, Skipped)] == reasons
     with pytest.raises(DataError, match=r"data.jsonl:1: 'opus_score' must be a number, found 'high'"):
         read(good | {"opus_score": "high"}, minimum={"opus_score": 8})
     with pytest.raises(DataError, match=r"data.jsonl:1: no column 'score'; it has: messages, opus_score"):

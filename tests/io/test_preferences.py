@@ -16,6 +16,7 @@ ASKED, GOOD, BAD = (
     {"role": "assistant", "content": "4"},
     {"role": "assistant", "content": "5"},
 )
+SILENT = {"role": "system", "content": ""}
 
 
 def preferences(*rows: dict[str, Any]) -> list[Preference | Skipped]:
@@ -33,7 +34,9 @@ def verdicts(*rows: dict[str, Any]) -> list[Verdict | Skipped]:
         {"prompt": [ASKED], "chosen": [GOOD], "rejected": [BAD]},
         {"prompt": "2 + 2?", "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
         {"chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
-        {"prompt": [{"role": "system", "content": ""}, ASKED], "chosen": "4", "rejected": "5"},
+        {"prompt": [SILENT, ASKED], "chosen": "4", "rejected": "5"},
+        {"chosen": [SILENT, ASKED, GOOD], "rejected": [SILENT, ASKED, BAD]},
+        {"prompt": [SILENT, ASKED], "chosen": [SILENT, ASKED, GOOD], "rejected": [ASKED, BAD]},
     ],
 )
 def test_every_form_gives_the_prompt_and_both_answers(row: dict[str, Any]) -> None:

@@ -210,6 +210,9 @@ def test_what_cannot_work_is_named(settings, instructs, adapteds, make_artifact,
     refuse(DataError, r"data.jsonl:1: expected a row with .*; it has: question", prompts=data)
     data.write_text('{"prompt": " "}\n')
     refuse(DataError, r"none of 1 rows can be used \(empty question: 1\)", prompts=data)
+    data.write_text('{"prompt": "?", "score": 7}\n')
+    scored = {"files": [data], "minimum": {"score": 8}}
+    refuse(DataError, r"none of 1 rows can be used \(score below 8: 1\)", prompts=scored)
     bare = tmp_path / "bare"
     shutil.copytree(instructs["untied"], bare)
     (bare / "chat_template.jinja").unlink()

@@ -13,6 +13,7 @@ that ends on the user, roles that do not alternate or are others than these, a l
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def read_conversations(
         try:
             _check_scores(record, minimum or {})
             before, answers = _split(record, keys)
-            messages = tidy((*before, *answers))
+            messages = check_turns((*before, *answers))
             if messages[-1].role != "assistant":
                 raise Unfit("ends on the user")
             kept = len(messages) - len(answers) if keys == ("prompt", "completion") else 0
@@ -117,10 +118,15 @@ def read_conversations(
             yield Skipped(str(reason), record.place)
 
 
-def read_prompts(records: Iterable[Record], *, source: str) -> Iterator[Conversation | Skipped]:
+def read_prompts(
+    records: Iterable[Record], *, source: str, minimum: Mapping[str, float] | None = None
+) -> Iterator[Conversation | Skipped]:
     """Conversations that end on the user: what is asked, without the answer that a row may have.
 
     Beside the formats of conversations, rows with a `prompt`, an `instruction` or a `text` alone are read.
+
+    Args:
+        records, source, minimum: as of `read_conversations`.
 
     Raises:
         DataError: as `read_conversations`.
@@ -131,11 +137,12 @@ def read_prompts(records: Iterable[Record], *, source: str) -> Iterator[Conversa
         first = first or (keys, record.place)
         _check_same(keys, record.place, first=first)
         try:
+            _check_scores(record, minimum or {})
             before, answers = _split(record, keys)
             messages = list(before if keys == ("prompt", "completion") else (*before, *answers))
             while messages and messages[-1].role == "assistant":
                 messages.pop()
-            yield Conversation(tidy(messages), record.place, source)
+            yield Conversation(check_turns(messages), record.place, source)
         except Unfit as reason:
             yield Skipped(str(reason), record.place)
 
@@ -157,7 +164,7 @@ def sift(found: Iterable[T | Skipped], *, source: str) -> tuple[list[T], list[Sk
 
 
 def messages_of(value: object, *, key: str, role: str, place: str) -> tuple[Message, ...]:
-    """A string as one message of this role; a list of messages as what it says.
+    """A string as one message of this role; a list as its messages, but for system messages that say nothing.
 
     Raises:
         DataError: it is neither.
@@ -167,27 +174,27 @@ def messages_of(value: object, *, key: str, role: str, place: str) -> tuple[Mess
         return (Message(role, value or ""),)
     if not isinstance(value, Sequence) or not all(isinstance(item, Mapping) for item in value):
         raise DataError(f"{place}: {key!r} must be text or a list of messages, found {str(value)[:60]!r}")
-    return tuple(_message(item, key=key, place=place) for item in value)
+    messages = (_message(item, key=key, place=place) for item in value)
+    return tuple(message for message in messages if message.content.strip() or message.role != "system")
 
 
-def tidy(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The messages without a system message that says nothing.
+def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages, if they are a conversation.
 
     Raises:
         Unfit: there are none, they do not alternate from a user on, or one is empty.
     """
-    kept = tuple(message for message in messages if message.content.strip() or message.role != "system")
-    spoken = kept[1:] if kept and kept[0].role == "system" else kept
+    spoken = messages[1:] if messages and messages[0].role == "system" else messages
     if not spoken:
         raise Unfit("no question")
     if any(message.role != ("user", "assistant")[i % 2] for i, message in enumerate(spoken)):
         raise Unfit("roles do not alternate")
-    for message in kept:
+    for message in messages:
         if not message.content.strip():
             raise Unfit("empty answer" if message.role == "assistant" else "empty question")
         if LONE_SURROGATE.search(message.content):
             raise Unfit("invalid UTF-8")
-    return kept
+    return tuple(messages)
 
 
 def _message(item: Mapping[str, Any], *, key: str, place: str) -> Message:
@@ -208,10 +215,11 @@ def _split(record: Record, keys: tuple[str, ...]) -> tuple[tuple[Message, ...], 
     before = messages_of(row[asked], key=asked, role="user", place=place)
     if asked in ("messages", "conversations") and not isinstance(row[asked], list):
         raise DataError(f"{place}: {asked!r} must be a list of messages, found {str(row[asked])[:60]!r}")
-    if asked == "instruction" and (extra := row.get("input")):
-        if not isinstance(extra, str):
-            raise DataError(f"{place}: 'input' must be text, found {str(extra)[:60]!r}")
-        before = (Message("user", f"{before[0].content}\n\n{extra}"),)
+    if asked == "instruction" and row.get("input"):
+        for key in (asked, "input"):
+            if not isinstance(row[key], str | None):
+                raise DataError(f"{place}: {key!r} must be text, found {str(row[key])[:60]!r}")
+        before = (Message("user", f"{row[asked] or ''}\n\n{row['input']}"),)
     return before, messages_of(row[answer[0]], key=answer[0], role="assistant", place=place) if answer else ()
 
 
@@ -241,5 +249,7 @@ def _check_scores(record: Record, minimum: Mapping[str, float]) -> None:
             raise Unfit(f"no {column}")
         if not isinstance(score, int | float):
             raise DataError(f"{record.place}: {column!r} must be a number, found {str(score)[:60]!r}")
+        if math.isnan(score):  # what pandas writes for none
+            raise Unfit(f"no {column}")
         if score < least:
             raise Unfit(f"{column} below {least:g}")

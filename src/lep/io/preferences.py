@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lep.errors import DataError
-from lep.io.conversations import Message, Skipped, Unfit, messages_of, tidy
+from lep.io.conversations import Message, Skipped, Unfit, check_turns, messages_of
 from lep.io.records import Record
 
 
@@ -51,9 +51,9 @@ def read_preferences(records: Iterable[Record], *, source: str) -> Iterator[Pref
         try:
             chosen, rejected = (_messages(record, key, role="assistant") for key in ("chosen", "rejected"))
             if record.row.get("prompt") is None:
-                prompt = tidy(_common(chosen, rejected))
+                prompt = check_turns(_common(chosen, rejected))
             else:
-                prompt = tidy(_messages(record, "prompt", role="user"))
+                prompt = check_turns(_messages(record, "prompt", role="user"))
             chosen, rejected = (_answer(prompt, answer) for answer in (chosen, rejected))
             if chosen == rejected:
                 raise Unfit("both answers are the same")
@@ -74,7 +74,7 @@ def read_verdicts(records: Iterable[Record], *, source: str) -> Iterator[Verdict
         if not isinstance(label, bool):
             raise DataError(f"{record.place}: 'label' must be true or false, found {str(label)[:60]!r}")
         try:
-            prompt = tidy(_messages(record, "prompt", role="user"))
+            prompt = check_turns(_messages(record, "prompt", role="user"))
             completion = _answer(prompt, _messages(record, "completion", role="assistant"))
             yield Verdict(prompt, completion, label, record.place, source)
         except Unfit as reason:
@@ -108,6 +108,6 @@ def _answer(prompt: tuple[Message, ...], messages: tuple[Message, ...]) -> tuple
     answer = messages[len(prompt) :] if repeats else messages
     if prompt[-1].role != "user":
         raise Unfit("no question")
-    if tidy((*prompt, *answer))[-1].role != "assistant":
+    if check_turns((*prompt, *answer))[-1].role != "assistant":
         raise Unfit("ends on the user")
     return answer

@@ -69,8 +69,9 @@ def _lessons(settings: Calibrate, out: Path) -> tuple[Lessons, dict[str, Any]]:
 def _prompts(settings: Calibrate) -> tuple[list[Conversation], Counter[str]]:
     """What is asked, and how many rows are left out, by reason."""
     name = "prompts" if not isinstance(settings.prompts, Path) else str(settings.prompts)
-    rows = islice(read_prompts(origin_records(settings.prompts), source=name), settings.prompts_limit)
-    prompts, skipped = sift(rows, source=name)
+    minimum = None if isinstance(settings.prompts, Path) else settings.prompts.minimum
+    rows = read_prompts(origin_records(settings.prompts), source=name, minimum=minimum)
+    prompts, skipped = sift(islice(rows, settings.prompts_limit), source=name)
     return prompts, Counter(row.reason for row in skipped)
 
 
