@@ -28,7 +28,7 @@ REFUSALS = (
     "i'm unable to",
     "i am unable to",
     "i apologize, but i can",
-    "as an ai",
+    r"as an ai\b",
     "as a language model",
     "к сожалению, я не мог",
     "к сожалению, не могу",
@@ -44,7 +44,7 @@ REFUSALS = (
     "как искусственный интеллект",
     "я всего лишь языковая модель",
 )
-"""What refusals say in their first words, in small letters."""
+"""What refusals say in their first words: patterns in small letters, from the beginning of a word on."""
 
 _FIRST_WORDS = 160
 """Characters in which a refusal is looked for: later, the words may be a part of the answer."""
@@ -61,6 +61,7 @@ _TELLING = 60
 _REPEATED, _WINDOW = 0.3, 20
 """Share of places at which a text says again what it has said; as many characters are looked at in each."""
 
+_REFUSAL = re.compile(rf"\b({'|'.join(REFUSALS)})")
 _CODE = re.compile(r"```.*?(```|$)", re.DOTALL)
 
 
@@ -119,7 +120,7 @@ def repeated_share(text: str) -> float:
 def refuses(text: str) -> bool:
     """Whether the first words are those of a refusal (`REFUSALS`)."""
     beginning = text[:_FIRST_WORDS].lower().replace("’", "'")
-    return any(phrase in beginning for phrase in REFUSALS)
+    return bool(_REFUSAL.search(beginning))
 
 
 def _signs(text: str) -> int:
