@@ -109,7 +109,7 @@ def test_what_no_prompt_would_change_stops_the_work(server, folder, prompts, tmp
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Knows one key; says the key that it is given."""
+    """Knows one key; says the key that it is given. Elsewhere than under /v1 it has a page."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
@@ -117,8 +117,11 @@ class Handler(BaseHTTPRequestHandler):
         said = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": None}}]}
         code, body = self.server.answers[given != KEY]  # pyright: ignore[reportAttributeAccessIssue]
         text = json.dumps(said if body is None else {"error": {"message": f"{body} {given}"}})
+        kind = "application/json"
+        if not self.path.startswith("/v1/"):
+            kind, text = "text/html", "<h1>Welcome</h1>"
         self.send_response(code)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", kind)
         self.end_headers()
         self.wfile.write(text.encode())
 
@@ -151,6 +154,13 @@ def test_the_key_comes_from_the_variable_and_goes_nowhere(locked, prompts, tmp_p
     with pytest.raises(EndpointError, match=r"HTTP 429: .*too many of ….*lower endpoint.requests, or wait") as told:
         ask(Served(settings), prompts, tmp_path / "b")
     assert all(KEY not in words for words in (str(told.value), repr(settings), (tmp_path / "a").read_text()))
+
+
+def test_what_is_no_endpoint_is_named(locked, prompts, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    settings = Endpoint(url=f"http://127.0.0.1:{locked.server_port}", model="m", key_variable="MY_KEY")
+    with pytest.raises(EndpointError, match=r"has no choices; is this an OpenAI-compatible server\?"):
+        ask(Served(settings), prompts, tmp_path / "a")
 
 
 def test_without_the_package_it_is_named(prompts, tmp_path, monkeypatch) -> None:

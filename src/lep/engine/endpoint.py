@@ -104,7 +104,7 @@ class _Line:
             max_tokens=decoding.longest,
             seed=seed,
         )
-        if not found.choices:
+        if not getattr(found, "choices", None):  # what is no JSON comes as a string
             raise EndpointError(f"{self._name}: its answer has no choices; is this an OpenAI-compatible server?")
         said, usage = found.choices[0], found.usage
         return Answer(
