@@ -89,6 +89,8 @@ def test_answers_that_would_be_cut_are_counted(tokenizer) -> None:
 def test_an_end_that_is_not_where_generation_stops(tokenizer) -> None:
     with pytest.raises(TokenizerError, match=r"ends answers with <\|im_end\|>, generation stops at 0 .*; add 2 to eos"):
         check(tokenizer, DATA, stops=[0])
+    with pytest.raises(TokenizerError, match=r"ends answers with .*, generation stops at no token; add 2 to eos"):
+        check(tokenizer, DATA, stops=[])
 
 
 def test_an_end_that_is_no_special_token(tokenizer) -> None:

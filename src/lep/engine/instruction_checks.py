@@ -133,7 +133,7 @@ def _why_endless(row: Rendered, span: Span, tokenizer: PreTrainedTokenizerBase, 
     added = tokenizer.added_tokens_decoder
     after = next((id_ for id_ in row.ids[span[1] : span[1] + 2] if id_ in added), None)
     last = next((id_ for id_ in reversed(row.ids[slice(*span)]) if id_ in added), None)
-    names = ", ".join(f"{id_} {_named(tokenizer, id_)}" for id_ in sorted(stops)) or "at no token"
+    names = ", ".join(f"{id_} {_named(tokenizer, id_)}" for id_ in sorted(stops)) or "no token"
     if after is not None and after in stops:
         return (
             f"{_named(tokenizer, after)} stands after the answers, outside of what the chat template marks as "
