@@ -39,14 +39,14 @@ def asked(*rows: dict[str, Any], **more: Any) -> list[Conversation | Skipped]:
 def test_every_format_gives_the_messages(name: str) -> None:
     (found,) = read(FORMATS[name])
     assert isinstance(found, Conversation)
-    assert found.messages == (ASKED, ANSWERED) and found.turns == CHAT and found.prompt == (ASKED,)
+    assert found.messages == (ASKED, ANSWERED) and found.turns == CHAT
     assert (found.place, found.source) == ("data.jsonl:1", "data")
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_what_is_asked(name: str) -> None:
     (found,) = asked(FORMATS[name])
-    assert isinstance(found, Conversation) and found.messages == found.prompt == (ASKED,)
+    assert isinstance(found, Conversation) and found.messages == (ASKED,)
 
 
 @pytest.mark.parametrize("key", ["prompt", "instruction", "text"])

@@ -76,11 +76,6 @@ class Conversation:
         """The messages as chat templates take them."""
         return turns(self.messages)
 
-    @property
-    def prompt(self) -> tuple[Message, ...]:
-        """What stands before the last answer; everything, where none is given."""
-        return self.messages[:-1] if self.messages[-1].role == "assistant" else self.messages
-
 
 def turns(messages: Iterable[Message]) -> list[dict[str, str]]:
     """Messages as chat templates take them."""
