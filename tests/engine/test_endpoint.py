@@ -106,6 +106,8 @@ def test_what_no_prompt_would_change_stops_the_work(server, folder, prompts, tmp
     refuse("model '/no/such/model': HTTP 500", model="/no/such/model")
     refuse("does not answer", url="http://127.0.0.1:9/v1")
     refuse("does not answer", url="localhost")
+    with pytest.raises(ValueError, match="Port could not be cast to integer value as '80a0'"):
+        Endpoint(url="http://localhost:80a0/v1", model="m")
 
 
 class Handler(BaseHTTPRequestHandler):

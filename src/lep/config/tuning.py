@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lep.config.origin import Origin
 from lep.config.settings import Count, Dtype, How, NonNegative, Positive, Settings
@@ -22,6 +23,12 @@ class Endpoint(Settings):
     """Environment variable with the key, where one is needed; the key itself is no setting and is kept nowhere."""
     requests: Annotated[Count, How] = 16
     """How many requests are under way at once."""
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        _ = urlsplit(url).port  # a ValueError where there can be none
+        return url
 
 
 class Conversations(Origin):
