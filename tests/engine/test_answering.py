@@ -202,6 +202,23 @@ def test_vllm_is_asked_for_only_where_it_is(prompts, tmp_path, monkeypatch) -> N
 def test_lines_are_plain_json(prompts, tmp_path) -> None:
     ask(Parrot(), [([{"role": "user", "content": "Привет\n!"}], "p:1")], tmp_path / "a")
     assert (tmp_path / "a").read_text(encoding="utf-8") == (
-        '{"row": 0, "candidate": 0, "text": "Привет\\n!", "tokens": 0, "cut": false}\n'
+        '{"row": 0, "candidate": 0, "prompt": "bb3c2d0d029c", "text": "Привет\\n!", "tokens": 0, "cut": false}\n'
     )
     assert json.loads((tmp_path / "a").read_text(encoding="utf-8"))
+
+
+def test_answers_to_other_prompts_are_not_taken(prompts, tmp_path) -> None:
+    """As when a data set changed between two tries."""
+    with pytest.raises(Broken):
+        ask(Parrot(limit=3), prompts, tmp_path / "a")
+    with pytest.raises(DataError, match=r"a:1: answers another prompt than number 1 is now; bring back the prompts"):
+        ask(Parrot(), list(reversed(prompts)), tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "3", '{"row": 0, "candidate": 0}', '{"row": 0, "candidate": 0, "prompt": "x", "y": 1}']
+)
+def test_a_damaged_line_is_named(prompts, tmp_path, line) -> None:
+    (tmp_path / "a").write_text(line + "\n")
+    with pytest.raises(DataError, match=r"a:1: not an answer as it was written; remove the line"):
+        ask(Parrot(), prompts, tmp_path / "a")

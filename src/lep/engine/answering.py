@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Protocol, runtime_checkable
@@ -41,6 +42,11 @@ class Asked:
     def key(self) -> tuple[int, int]:
         """What it is known by in the file."""
         return self.row, self.candidate
+
+    @property
+    def digest(self) -> str:
+        """What tells its prompt from others, also after an interruption."""
+        return sha256(json.dumps([dict(message) for message in self.messages]).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -100,13 +106,14 @@ def answer_all(
 
     Raises:
         LepError: who answers cannot; the message tells how many answers are kept, if any.
+        DataError: `file` is damaged, or holds answers to other prompts.
     """
-    kept = _kept(file)
     asked = [
         Asked(row=row, candidate=candidate, messages=messages, place=place)
         for row, (messages, place) in enumerate(prompts)
         for candidate in range(candidates)
     ]
+    kept = _kept(file, asked)
     if any(one.key not in kept for one in asked):
         _answer_rest(who, asked, kept, decoding=decoding, file=file, label=label)
     return [[kept[row, candidate] for candidate in range(candidates)] for row in range(len(prompts))]
@@ -130,7 +137,7 @@ def _answer_rest(
 
         def keep(one: Asked, said: Answer | NoAnswer) -> None:
             kept[one.key] = said
-            line = {"row": one.row, "candidate": one.candidate, **asdict(said)}
+            line = {"row": one.row, "candidate": one.candidate, "prompt": one.digest, **asdict(said)}
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
             stream.flush()
             advance(1)
@@ -144,7 +151,7 @@ def _answer_rest(
             raise type(error)(f"{error}; {saved}") from error
 
 
-def _kept(file: Path) -> dict[tuple[int, int], Answer | NoAnswer]:
+def _kept(file: Path, asked: Sequence[Asked]) -> dict[tuple[int, int], Answer | NoAnswer]:
     """The answers in a file; a last line that was broken off is cut away."""
     if not file.exists():
         return {}
@@ -153,11 +160,21 @@ def _kept(file: Path) -> dict[tuple[int, int], Answer | NoAnswer]:
     if whole != written:
         with file.open("r+b") as stream:
             stream.truncate(len(whole))
+    prompts = {one.key: one.digest for one in asked}
     kept: dict[tuple[int, int], Answer | NoAnswer] = {}
-    for line in whole.splitlines():
-        said = json.loads(line)
-        key = said.pop("row"), said.pop("candidate")
-        kept[key] = NoAnswer(**said) if "reason" in said else Answer(**said)
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            said = json.loads(line)
+            key = said.pop("row"), said.pop("candidate")
+            prompt = said.pop("prompt")
+            kept[key] = NoAnswer(**said) if "reason" in said else Answer(**said)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise DataError(f"{file}:{number}: not an answer as it was written; remove the line") from None
+        if prompt != prompts.get(key):
+            raise DataError(
+                f"{file}:{number}: answers another prompt than number {key[0] + 1} is now; bring back the prompts as "
+                "they were, or remove the file"
+            )
     return kept
 
 

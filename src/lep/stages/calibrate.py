@@ -50,7 +50,7 @@ def _lessons(settings: Calibrate, out: Path) -> tuple[Lessons, dict[str, Any]]:
     if not numbers["kept"]:
         raise DataError(
             f"calibrate: no answer reaches threshold={settings.threshold}{_listed(numbers['dropped'])}; the answers "
-            f"stand in {out / ANSWERING}"
+            f"stand in {out / ANSWERING}: copy them away before you change a setting"
         )
     learnt = [one.conversation(source="answers") for one in judged if one.kept]
     if settings.copies:
