@@ -17,7 +17,7 @@ from lep.config import Pretrain
 from lep.engine.attention import attends_inside_documents
 from lep.engine.health import seen_less_often
 from lep.engine.heldout import HeldOut, in_words
-from lep.engine.layers import learnt_weights, let_layers_learn
+from lep.engine.layers import decoder_layers, learnt_weights, let_layers_learn
 from lep.engine.learnt import write_changed
 from lep.engine.models import load_model, load_tokenizer, seeded
 from lep.engine.packing import pack_corpus
@@ -101,7 +101,8 @@ def _trainable(
     if settings.gradient_checkpointing:
         loaded.activation_checkpointing_enable({"use_reentrant": False})
     if settings.compile:
-        loaded.base_model.compile()
+        for layer in decoder_layers(loaded):  # alike, so that what is compiled for one serves all
+            layer.compile()
     return model
 
 
