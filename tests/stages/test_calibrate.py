@@ -19,7 +19,6 @@ from lep.errors import DataError, EndpointError, TokenizerError, UsageError
 from lep.io.checkpoint import ANSWERS
 from lep.io.model import open_model
 from lep.pipeline import room_steps
-from lep.stages import calibrate as stage
 
 Make = Callable[..., Calibrate]
 
@@ -158,7 +157,7 @@ def test_a_served_teacher_teaches_the_same(
 
 
 def test_the_best_of_several_is_learnt_beside_copies(settings, corpus, run_room, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(stage, "copy_tasks", partial(copy_tasks, measured=0))
+    monkeypatch.setattr("lep.engine.copy_tasks.copy_tasks", partial(copy_tasks, measured=0))
     monkeypatch.setattr("lep.engine.copy_tasks.SHORTEST", 100)
     wanted = settings(candidates=3, temperature=1.5, prompts_limit=6, epochs=1, copies={"corpus": corpus, "count": 4})
     numbers = run_room(wanted, tmp_path / "out")

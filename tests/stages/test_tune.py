@@ -17,7 +17,6 @@ from lep.config import Tune, free
 from lep.engine.copy_tasks import copy_tasks
 from lep.errors import DataError, TokenizerError, UsageError
 from lep.io.model import open_model
-from lep.stages import tune as stage
 
 KINDS = ("tied", "untied")
 
@@ -133,7 +132,7 @@ def test_data_of_several_sources_is_told_by_name(
     other.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = {"skills": conversations, "alpaca": {"files": [other], "minimum": {"score": 2}}}
     copies = {"corpus": corpus, "count": 4}
-    monkeypatch.setattr(stage, "copy_tasks", partial(copy_tasks, measured=0))
+    monkeypatch.setattr("lep.engine.copy_tasks.copy_tasks", partial(copy_tasks, measured=0))
     monkeypatch.setattr("lep.engine.copy_tasks.SHORTEST", 100)
     wanted = settings(instructs["untied"], conversations, epochs=1, skills=conversations)
     wanted = Tune.model_validate(wanted.model_dump() | {"data": data, "copies": copies})

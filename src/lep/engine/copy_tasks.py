@@ -19,6 +19,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from lep.config import Tuning
 from lep.engine.languages import identify_language
 from lep.errors import DataError
 from lep.io.conversations import Conversation, Message
@@ -63,6 +64,19 @@ _END = re.compile(r"[.!?…。！？][»”\"')]?$")
 
 Take = Callable[[str, Random], str]
 """What is taken of an article; nothing where none of it fits."""
+
+
+def wanted_copies(settings: Tuning, tokenizer: PreTrainedTokenizerBase) -> list[Conversation]:
+    """The copy tasks that a tuning asks for; none where it asks for none."""
+    if not settings.copies:
+        return []
+    return copy_tasks(
+        settings.copies.corpus,
+        count=settings.copies.count,
+        tokenizer=tokenizer,
+        maximum_length=settings.maximum_length,
+        seed=settings.seed,
+    )
 
 
 def copy_tasks(

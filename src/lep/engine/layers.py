@@ -38,7 +38,12 @@ def let_layers_learn(model: PreTrainedModel, learn: Learn, *, lora_rank: int, lo
     """
     if learn == "embeddings+lora":
         add_adapters(model, LoraConfig(r=lora_rank, lora_alpha=lora_alpha, target_modules="all-linear"))
-        return
+    else:
+        let_whole_layers_learn(model, learn)
+
+
+def let_whole_layers_learn(model: PreTrainedModel, learn: Learn) -> None:
+    """Let the layers that `learn` names learn themselves, without adapters; tables stay as they are."""
     tables = table_parameters(model)
     for part in _whole_parts(model, learn):
         for weight in part.parameters():

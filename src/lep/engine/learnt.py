@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lep.config import Tuning
-from lep.engine.layers import Became, add_adapters, decoder_layers, learnt_weights, let_layers_learn
+from lep.engine.layers import Became, add_adapters, decoder_layers, learnt_weights, let_whole_layers_learn
 from lep.io.checkpoint import copy_tokenizer, copy_with_tables, lay_out
 from lep.io.model import ModelFolder, stored_names
 from lep.io.tensors import view
@@ -38,9 +38,7 @@ def let_learn(model: PreTrainedModel, settings: Tuning, *, source: ModelFolder) 
     if dtype != torch.float32:  # the layers compute as they will when the table is rounded
         model.get_input_embeddings().register_forward_hook(lambda _, __, found: found.to(dtype))
     if settings.adapters == "none":
-        let_layers_learn(
-            model, "full" if settings.layers == "all" else "first_last", lora_rank=settings.lora_rank, lora_alpha=1
-        )
+        let_whole_layers_learn(model, "full" if settings.layers == "all" else "first_last")
     else:
         add_adapters(model, _adapters(model, settings))
     stored_names(source, learnt_weights(model))

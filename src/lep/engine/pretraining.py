@@ -28,12 +28,13 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from lep.config import Pretrain
+from lep.engine.arguments import training_arguments
 from lep.engine.failures import explained
 from lep.engine.layers import Became, decoder_layers, learning_layers, learnt_weights
 from lep.engine.models import device
 from lep.engine.packing import Samples
 from lep.engine.peak import peak_operations_per_second
-from lep.engine.processes import agreed, micro_batches, world
+from lep.engine.processes import agreed, world
 from lep.engine.sharding import ShardedTrainer, gather, observe, shard
 from lep.engine.tables import TrainableTables
 from lep.engine.utilisation import operations_per_token
@@ -196,27 +197,14 @@ def _trackers(settings: Pretrain, out: Path) -> list[TrainerCallback]:
 
 
 def _arguments(model: TrainableTables, settings: Pretrain, *, folder: Path, every: int) -> TrainingArguments:
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=settings.steps,
-        per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=micro_batches(
-            batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size
-        ),
-        ddp_find_unused_parameters=False,
+    return training_arguments(
+        TrainingArguments,
+        settings,
+        steps=settings.steps,
+        folder=folder,
+        save_every=every,
         ddp_broadcast_buffers=False,  # they hold what is the same everywhere: the tables, once more
-        train_sampling_strategy="sequential",
         remove_unused_columns=False,
         bf16=_mixes(model, settings),
         max_grad_norm=1.0,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_steps=every,
-        save_total_limit=1,
-        seed=settings.seed,
-        use_cpu=device().type == "cpu",
-        disable_tqdm=True,
-        report_to="none",
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs of one process would be torch's DataParallel
-    return arguments

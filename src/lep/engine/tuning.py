@@ -27,13 +27,14 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from lep.config import Tuning
+from lep.engine.arguments import training_arguments
 from lep.engine.attention import attends_inside_documents
 from lep.engine.failures import explained
 from lep.engine.layers import decoder_layers
 from lep.engine.learnt import let_learn, write_learnt
 from lep.engine.lessons import Lessons, in_order
-from lep.engine.models import device, load_model, load_tokenizer, seeded
-from lep.engine.processes import by_main, micro_batches, world
+from lep.engine.models import load_model, load_tokenizer, seeded
+from lep.engine.processes import by_main, world
 from lep.engine.sharding import ShardedTrainer, gather, shard, share, whole
 from lep.engine.watch import Watch, last_checkpoint
 from lep.errors import TokenizerError, UsageError
@@ -194,36 +195,20 @@ class Packed:
 
 
 def _arguments(lessons: Lessons, settings: Tuning, *, folder: Path, beta: float) -> Any:
-    common: dict[str, Any] = {
-        "output_dir": str(folder),
-        "max_steps": lessons.steps,
-        "per_device_train_batch_size": settings.micro_batch_size,
-        "gradient_accumulation_steps": micro_batches(
-            batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size
-        ),
-        "ddp_find_unused_parameters": False,
-        "train_sampling_strategy": "sequential",
-        "learning_rate": settings.lr,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": max(1, lessons.steps // 20),
-        "weight_decay": settings.weight_decay,
-        "bf16": settings.dtype == "bfloat16",
-        "activation_checkpointing": False,  # it is on already, where it is wanted
-        "max_length": None,
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "save_steps": max(1, lessons.steps // _CHECKPOINTS),
-        "save_total_limit": 1,
-        "seed": settings.seed,
-        "use_cpu": device().type == "cpu",
-        "disable_tqdm": True,
-        "report_to": "none",
-    }
-    if lessons.method == "sft":
-        arguments = SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True})
-    elif lessons.method == "dpo":
-        arguments = DPOConfig(**common, beta=beta, precompute_ref_log_probs=True)
-    else:
-        arguments = KTOConfig(**common, beta=beta, precompute_ref_log_probs=True)
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs of one process would be torch's DataParallel
-    return arguments
+    kinds: dict[str, Any] = {"sft": SFTConfig, "dpo": DPOConfig, "kto": KTOConfig}
+    compared = {"beta": beta, "precompute_ref_log_probs": True}
+    return training_arguments(
+        kinds[lessons.method],
+        settings,
+        steps=lessons.steps,
+        folder=folder,
+        save_every=max(1, lessons.steps // _CHECKPOINTS),
+        learning_rate=settings.lr,
+        lr_scheduler_type="cosine",
+        warmup_steps=max(1, lessons.steps // 20),
+        weight_decay=settings.weight_decay,
+        bf16=settings.dtype == "bfloat16",
+        activation_checkpointing=False,  # it is on already, where it is wanted
+        max_length=None,
+        **({"dataset_kwargs": {"skip_prepare_dataset": True}} if lessons.method == "sft" else compared),
+    )

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lep.config import Calibrate, Endpoint
 from lep.engine.answering import Answerer, Decoding, Local, Vllm
-from lep.engine.copy_tasks import copy_tasks
+from lep.engine.copy_tasks import wanted_copies
 from lep.engine.endpoint import Served
 from lep.engine.generation import Answer
 from lep.engine.judging import Grade
@@ -53,14 +53,7 @@ def _lessons(settings: Calibrate, out: Path) -> tuple[Lessons, dict[str, Any]]:
             f"stand in {out / ANSWERING}: copy them away before you change a setting"
         )
     learnt = [one.conversation(source="answers") for one in judged if one.kept]
-    if settings.copies:
-        learnt += copy_tasks(
-            settings.copies.corpus,
-            count=settings.copies.count,
-            tokenizer=tokenizer,
-            maximum_length=settings.maximum_length,
-            seed=settings.seed,
-        )
+    learnt += wanted_copies(settings, tokenizer)
     lessons = instruction_lessons(learnt, tokenizer, settings=settings, folder=out / "samples")
     _write(judged, out / ANSWERS)
     return lessons, numbers

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lep.config import Conversations, Tune
-from lep.engine.copy_tasks import copy_tasks
+from lep.engine.copy_tasks import wanted_copies
 from lep.engine.lessons import Lessons, instruction_lessons, preference_lessons
 from lep.engine.models import load_tokenizer
 from lep.engine.processes import by_main, micro_batches
@@ -37,13 +37,7 @@ def _lessons(settings: Tune, folder: Path) -> tuple[Lessons, dict[str, dict[str,
         kept, left = sift(_read(settings, source, name), source=name)
         rows += kept
         skipped[name] = dict(Counter(item.reason for item in left))
-    if settings.copies:
-        rows += copy_tasks(
-            **settings.copies.model_dump(),
-            tokenizer=tokenizer,
-            maximum_length=settings.maximum_length,
-            seed=settings.seed,
-        )
+    rows += wanted_copies(settings, tokenizer)
     prepare = instruction_lessons if settings.method == "sft" else preference_lessons
     return prepare(rows, tokenizer, settings=settings, folder=folder), skipped
 
