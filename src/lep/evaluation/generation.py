@@ -14,6 +14,9 @@ from lep.progress import progress
 
 BATCH = 32
 
+SHOWN = 2
+"""Items of each skill, and openings, whose answers are shown side by side."""
+
 
 def answer_items(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, items: Sequence[Mapping[str, Any]]
@@ -47,3 +50,21 @@ def score(items: Sequence[Mapping[str, Any]], answers: Sequence[Answer]) -> dict
         right["all"].append(is_right)
         right.setdefault(str(item["skill"]), []).append(is_right)
     return {skill: asdict(accuracy(sum(marks), len(marks))) for skill, marks in right.items()}
+
+
+def side_by_side(items: Sequence[Mapping[str, Any]], answers: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """The first items of each skill with every model's answer."""
+    shown: dict[str, list[int]] = {}
+    for i, item in enumerate(items):
+        if len(shown.setdefault(str(item["skill"]), [])) < SHOWN:
+            shown[str(item["skill"])].append(i)
+    return [
+        {
+            "skill": skill,
+            "prompt": items[i]["prompt"][-1]["content"],
+            "expected": expected(items[i]),
+            "answers": {name: found[i] for name, found in answers.items()},
+        }
+        for skill, places in shown.items()
+        for i in places
+    ]

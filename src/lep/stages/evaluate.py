@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,18 +14,33 @@ from lep.core.metrics import bits_per_byte, symbols_per_token
 from lep.engine.likelihood import total_bits
 from lep.engine.models import document_prefix, load_model, load_tokenizer
 from lep.errors import DataError
-from lep.evaluation.generation import answer_items, expected, score
+from lep.evaluation.generation import SHOWN, answer_items, score, side_by_side
 from lep.evaluation.speed import measure_speed, openings
 from lep.io.corpus import corpus_languages, heldout_excerpt
 from lep.io.items import read_items
+from lep.io.once import once
 from lep.progress import note, progress
-
-SHOWN = 2
-"""Items of each skill, and openings, whose answers the manifest keeps."""
 
 
 def run(settings: Evaluate, out: Path) -> dict[str, Any]:
-    """Measure one model after the other; `out/models/NAME.json` keeps each as soon as it is done, all answers in it."""
+    """Measure one thing after the other; files in `out` keep each as soon as it is done."""
+    texts = _texts(settings)
+    items = read_items(settings.skills, required=("skill",)) if settings.skills else []
+    found = _language(settings, texts, items, out)
+    speeds = _speed(settings, texts, out)
+    return {
+        "models": {
+            name: {key: value for key, value in numbers.items() if key != "answers"}
+            | {"speed": speeds[name]["speed"] if speeds else None}
+            for name, numbers in found.items()
+        },
+        "answers": side_by_side(items, {name: numbers["answers"] for name, numbers in found.items()}),
+        "continuations": _continuations(texts, speeds, settings) if speeds else [],
+    }
+
+
+def _texts(settings: Evaluate) -> dict[str, list[str]]:
+    """The held-out text of each language."""
     texts = {
         language: heldout_excerpt(settings.corpus, language, characters=settings.characters)
         for language in corpus_languages(settings.corpus)
@@ -35,38 +50,17 @@ def run(settings: Evaluate, out: Path) -> dict[str, Any]:
             f"{settings.corpus}: no text of language {settings.speed_language!r} to measure speed with; "
             f"it has: {', '.join(texts)}"
         )
-    items: Sequence[Mapping[str, Any]] = []
-    if settings.skills:
-        items = read_items(settings.skills, required=("skill",))
-    found = {
-        name: _once(
-            out / "models" / f"{name}.json", lambda path=path, name=name: _measure(path, name, texts, items, settings)
-        )
+    return texts
+
+
+def _language(
+    settings: Evaluate, texts: Mapping[str, Sequence[str]], items: Sequence[Mapping[str, Any]], out: Path
+) -> dict[str, dict[str, Any]]:
+    """Held-out text and items, model by model; `out/models/NAME.json` has all answers."""
+    return {
+        name: once(out / "models" / f"{name}.json", partial(_measure, path, name, texts, items, settings))
         for name, path in settings.models.items()
     }
-    prompts = openings(texts[settings.speed_language]) if settings.speed_language else []
-    speeds: dict[str, Any] = {}
-    if prompts:
-        speeds = _once(out / "speed.json", lambda: _speeds(settings, prompts))
-    return {
-        "models": {
-            name: {key: value for key, value in numbers.items() if key != "answers"}
-            | {"speed": speeds[name]["speed"] if speeds else None}
-            for name, numbers in found.items()
-        },
-        "answers": _side_by_side(items, {name: numbers["answers"] for name, numbers in found.items()}),
-        "continuations": _continuations(prompts, speeds) if speeds else [],
-    }
-
-
-def _once(file: Path, measure: Any) -> dict[str, Any]:
-    """What a file of an interrupted run already holds, else what `measure` finds, written down whole."""
-    if not file.exists():
-        file.parent.mkdir(exist_ok=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(measure(), ensure_ascii=False), encoding="utf-8")
-        partial.rename(file)
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _measure(
@@ -98,6 +92,13 @@ def _measure(
     }
 
 
+def _speed(settings: Evaluate, texts: Mapping[str, Sequence[str]], out: Path) -> dict[str, Any]:
+    """Speed of all models, in `out/speed.json`; nothing when no language is named."""
+    if not settings.speed_language:
+        return {}
+    return once(out / "speed.json", partial(_speeds, settings, openings(texts[settings.speed_language])))
+
+
 def _speeds(settings: Evaluate, prompts: Sequence[str]) -> dict[str, Any]:
     """Each model in turn, several rounds, so that a slow minute of the machine meets them all."""
     rounds: dict[str, list[Any]] = {name: [] for name in settings.models}
@@ -119,26 +120,11 @@ def _speeds(settings: Evaluate, prompts: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _side_by_side(items: Sequence[Mapping[str, Any]], answers: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The first items of each skill with every model's answer."""
-    shown: dict[str, list[int]] = {}
-    for i, item in enumerate(items):
-        if len(shown.setdefault(str(item["skill"]), [])) < SHOWN:
-            shown[str(item["skill"])].append(i)
-    return [
-        {
-            "skill": skill,
-            "prompt": items[i]["prompt"][-1]["content"],
-            "expected": expected(items[i]),
-            "answers": {name: found[i] for name, found in answers.items()},
-        }
-        for skill, places in shown.items()
-        for i in places
-    ]
-
-
-def _continuations(prompts: Sequence[str], speeds: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _continuations(
+    texts: Mapping[str, Sequence[str]], speeds: Mapping[str, Any], settings: Evaluate
+) -> list[dict[str, Any]]:
+    prompts = openings(texts[str(settings.speed_language)])[:SHOWN]
     return [
         {"prompt": prompt, "texts": {name: found["texts"][i] for name, found in speeds.items()}}
-        for i, prompt in enumerate(prompts[:SHOWN])
+        for i, prompt in enumerate(prompts)
     ]
