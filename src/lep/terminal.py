@@ -98,7 +98,8 @@ def summary(step: Any, did: bool, console: Console) -> None:
     if step.room == "propagate":
         _propagation(manifest.numbers, console)
     if step.room == "report":
-        console.print(f"  open {step.out / 'index.html'}")
+        _beside_paper(manifest.numbers, console)
+        console.print(f"  open {step.out / 'index.html'}", markup=False, soft_wrap=True)
 
 
 def _vocabulary(numbers: Mapping[str, Any], console: Console) -> None:
@@ -182,3 +183,20 @@ def _propagation(numbers: Mapping[str, Any], console: Console) -> None:
         for method, error in fit.get("tried", {}).items():
             table.add_row("", f"  {method}", "", "–" if error is None else f"{error:,.3g}", style="dim")
     console.print(table)
+
+
+def _beside_paper(numbers: Mapping[str, Any], console: Console) -> None:
+    """Our scores and the paper's, and what differs in how they were measured."""
+    from lep.reporting.paper import parse_beside
+    from lep.reporting.rounding import change, score
+
+    for one in parse_beside(numbers.get("paper", ())):
+        table = Table(title=f"{one.table}: {one.row}", title_justify="left", title_style="bold")
+        for heading in ("", *(pair.column for pair in one.pairs)):
+            table.add_column(heading, justify="right" if heading else "left")
+        table.add_row("the paper", *(score(pair.paper) for pair in one.pairs))
+        table.add_row(one.model, *(score(pair.ours.score if pair.ours else None) for pair in one.pairs))
+        table.add_row("difference", *(change(pair.difference) for pair in one.pairs))
+        Console(width=max(console.width, 120) if not console.is_terminal else None).print(table)
+        for remark in one.remarks:
+            console.print(f"  · {remark}", style="dim", markup=False, soft_wrap=True)

@@ -14,12 +14,15 @@ import pytest
 
 from lep.reporting.facts import gather
 from lep.reporting.page import render, visible
+from lep.reporting.paper import beside_paper
 from lep.reporting.table import main_table
 
 from .made_up import HOSTILE, NAMES, Write, evaluated
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-CHARTS = 2 + 2 + 6
+SECTIONS = "walk vocabulary learning propagation models benchmark paper answers continuations record".split()
+CHARTS = 2 + 2 + 6 + 6
+ROWS = {"conversion": "LLaMa-3-8B-Instruct/Extended/Conversion"}
 
 
 class Reader(HTMLParser):
@@ -44,14 +47,14 @@ class Reader(HTMLParser):
     @property
     def sections(self) -> list[str]:
         """Ids of the page's own sections."""
-        names = {"walk", "vocabulary", "learning", "propagation", "models", "answers", "continuations", "record"}
-        return [value for name, value in self.attributes if name == "id" and value in names]
+        return [value for name, value in self.attributes if name == "id" and value in SECTIONS]
 
 
 @pytest.fixture
 def page(run: Path) -> str:
     """The page of the whole made-up run."""
-    return render(gather(run), title="A run")
+    facts = gather(run)
+    return render(facts, title="A run", beside=beside_paper(facts.evaluation.benchmark, ROWS))
 
 
 def test_everything_is_on_the_page(run: Path, page: str) -> None:
@@ -68,6 +71,10 @@ def test_everything_is_on_the_page(run: Path, page: str) -> None:
         "0.413",
         "197 / 280",
         "Весной 1861",
+        "+0.150 better",
+        "DaruMERA, 120 items",
+        "Table 3: propagated models, 0-shot",
+        "ROUGE is recall",
         "21 min",
     ):
         assert part in text, part
@@ -78,8 +85,7 @@ def test_everything_is_on_the_page(run: Path, page: str) -> None:
 
 def test_all_sections_and_charts_are_there(page: str) -> None:
     reader = Reader(page)
-    order = ["walk", "vocabulary", "learning", "propagation", "models", "answers", "continuations", "record"]
-    assert reader.sections == order
+    assert reader.sections == SECTIONS
     assert reader.tags.count("svg") == CHARTS
 
 
@@ -118,8 +124,8 @@ def test_ids_are_unique_and_every_reference_has_its_target(page: str) -> None:
 
 
 def test_the_page_is_the_same_every_time_and_leaves_matplotlib_alone(run: Path, page: str) -> None:
-    before = dict(matplotlib.rcParams)
-    assert render(gather(run), title="A run") == page
+    before, facts = dict(matplotlib.rcParams), gather(run)
+    assert render(facts, title="A run", beside=beside_paper(facts.evaluation.benchmark, ROWS)) == page
     assert dict(matplotlib.rcParams) == before
 
 

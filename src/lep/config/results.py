@@ -38,3 +38,6 @@ class Report(Settings):
     """An evaluation made by `evaluate`; the rooms before it are found through its manifest."""
     title: str = "LEP"
     """Heading of the page."""
+    paper: dict[str, str] | None = None
+    """Rows of the paper's tables to show our scores beside, by our models' names, as in
+    `{conversion: LLaMa-3-8B-Instruct/Extended/Conversion}`; a model that is called as a row needs no word."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from lep.reporting import rounding
+from lep.reporting.evaluated import COLUMNS, Estimate
 from lep.reporting.facts import Facts
 from lep.reporting.headline import language_name
-from lep.reporting.numbers import Calibrated, Loss, Measured, Pretrained, Score, Tuned
+from lep.reporting.numbers import Calibrated, Loss, Measured, Pretrained, Tuned
 from lep.reporting.svg import ACCENT, INK, MUTED, RULE, Chart, apart, draw
 
 _WIDE, _NARROW = (4.4, 2.5), 3.7
@@ -55,15 +56,35 @@ def loss_charts(facts: Facts) -> list[Chart]:
 def skill_charts(facts: Facts) -> list[Chart]:
     """Accuracy with its interval, a chart a skill, a line a model."""
     models = {name: model.skills for name, model in facts.evaluation.models.items() if model.skills}
-    skills = dict.fromkeys(skill for scores in models.values() for skill in scores)
+    skills = dict.fromkeys(skill for found in models.values() for skill in found)
+    estimates = {
+        skill: {n: Estimate(s[skill].accuracy, (s[skill].low, s[skill].high)) for n, s in models.items() if skill in s}
+        for skill in skills
+    }
     return [
         draw(
-            lambda axes, skill=skill: _skill(axes, {n: s[skill] for n, s in models.items() if skill in s}, facts),
+            lambda axes, found=found: _skill(axes, found, facts),
             name=f"skill{index}",
             title="All skills" if skill == "all" else skill.replace("_", " "),
-            size=(_NARROW, 0.55 + 0.23 * len(models)),
+            size=_rows(len(models)),
         )
-        for index, skill in enumerate(skills)
+        for index, (skill, found) in enumerate(estimates.items())
+    ]
+
+
+def benchmark_charts(facts: Facts) -> list[Chart]:
+    """Scores with their intervals, a chart for the Micro-Avg and each group, a line a model."""
+    models = facts.evaluation.benchmark.models if facts.evaluation.benchmark else {}
+    found = {column: {n: m.averages[column] for n, m in models.items() if column in m.averages} for column in COLUMNS}
+    return [
+        draw(
+            lambda axes, estimates=estimates: _scores(axes, estimates, facts),
+            name=f"score{index}",
+            title=column,
+            size=_rows(len(estimates)),
+        )
+        for index, (column, estimates) in enumerate(found.items())
+        if estimates
     ]
 
 
@@ -102,23 +123,38 @@ def _loss(axes: Axes, losses: Sequence[Loss]) -> None:
     axes.text(1.03, ys[-1], rounding.decimal(ys[-1]), color=ACCENT, va="center", transform=axes.get_yaxis_transform())
 
 
-def _skill(axes: Axes, scores: Mapping[str, Score], facts: Facts) -> None:
-    if facts.reference in scores:
-        axes.axvline(100 * scores[facts.reference].accuracy, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
-    for height, (name, score) in enumerate(scores.items()):
-        color = ACCENT if name == facts.result else INK if name == facts.reference else MUTED
-        axes.plot([100 * score.low, 100 * score.high], [height, height], color=color, linewidth=1.6, alpha=0.55)
-        axes.plot([100 * score.accuracy], [height], "o", color=color, markersize=5.5, clip_on=False, zorder=3)
-        text = rounding.percent(score.accuracy, 0)
-        axes.text(1.03, height, text, color=color, va="center", transform=axes.get_yaxis_transform())
-    axes.set_yticks(range(len(scores)), [_short(name) for name in scores])
-    for label, name in zip(axes.get_yticklabels(), scores, strict=True):
-        label.set_color(ACCENT if name == facts.result else INK if name == facts.reference else MUTED)
-    axes.set_xlim(0, 100)
-    axes.set_ylim(len(scores) - 0.5, -0.5)
-    axes.set_xticks([0, 25, 50, 75, 100], ["0", "25", "50", "75", "100 %"])
+def _skill(axes: Axes, found: Mapping[str, Estimate], facts: Facts) -> None:
+    _intervals(axes, found, facts, show=lambda share: rounding.percent(share, 0))
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"])
+
+
+def _scores(axes: Axes, found: Mapping[str, Estimate], facts: Facts) -> None:
+    _intervals(axes, found, facts, show=rounding.score)
+    axes.margins(x=0.06)
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
+
+
+def _intervals(axes: Axes, found: Mapping[str, Estimate], facts: Facts, *, show: Callable[[float], str]) -> None:
+    """A dot a model with the line of its interval."""
+    colors = {name: ACCENT if name == facts.result else INK if name == facts.reference else MUTED for name in found}
+    if facts.reference in found:
+        axes.axvline(found[facts.reference].score, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
+    for height, (name, one) in enumerate(found.items()):
+        axes.plot(one.interval, [height, height], color=colors[name], linewidth=1.6, alpha=0.55)
+        axes.plot([one.score], [height], "o", color=colors[name], markersize=5.5, clip_on=False, zorder=3)
+        place = axes.get_yaxis_transform()
+        axes.text(1.03, height, show(one.score), color=colors[name], va="center", transform=place)
+    axes.set_yticks(range(len(found)), [_short(name) for name in found])
+    for label, color in zip(axes.get_yticklabels(), colors.values(), strict=True):
+        label.set_color(color)
+    axes.set_ylim(len(found) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color=RULE)
+
+
+def _rows(models: int) -> tuple[float, float]:
+    return _NARROW, 0.55 + 0.23 * models
 
 
 def _unit(tokens: float) -> tuple[float, str]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lep.reporting import rounding
+from lep.reporting.evaluated import Model
 from lep.reporting.facts import Facts
-from lep.reporting.numbers import Model
 
 LANGUAGES = {
     "ar": "Arabic",

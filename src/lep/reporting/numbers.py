@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from lep.errors import ArtifactError
+from lep.reporting.evaluated import Evaluated
 
 
 @dataclass(frozen=True)
@@ -153,75 +154,6 @@ class Propagated:
 
     method: str
     tables: Mapping[str, Fit]
-
-
-@dataclass(frozen=True)
-class Score:
-    """Share of items answered right, with its 95 % interval."""
-
-    correct: int
-    items: int
-    accuracy: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Generation speed of one model."""
-
-    tokens_per_second: float
-    characters_per_second: float
-
-
-@dataclass(frozen=True)
-class Model:
-    """What was measured on one model; none: not measured."""
-
-    symbols_per_token: Mapping[str, float]
-    bits_per_byte: Mapping[str, float]
-    skills: Mapping[str, Score] | None = None
-    speed: Speed | None = None
-
-
-@dataclass(frozen=True)
-class Output:
-    """What a model wrote; untrusted text."""
-
-    text: str
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One item and what each model answered."""
-
-    skill: str
-    prompt: str
-    expected: str
-    answers: Mapping[str, Output]
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """One opening and how each model continues it."""
-
-    prompt: str
-    texts: Mapping[str, Output]
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """Numbers of `evaluate`; the first model is the one that ratios refer to."""
-
-    models: Mapping[str, Model]
-    answers: tuple[Answer, ...] = ()
-    continuations: tuple[Continuation, ...] = ()
-
-    def languages(self) -> tuple[str, ...]:
-        """All languages that a model was measured in, in the order of their first mention."""
-        seen = (key for model in self.models.values() for key in (*model.symbols_per_token, *model.bits_per_byte))
-        return tuple(dict.fromkeys(seen))
 
 
 Numbers = Collected | Retokenized | Initialized | Pretrained | Tuned | Propagated | Calibrated | Evaluated

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -12,14 +12,18 @@ from markupsafe import Markup
 
 from lep.io.artifact import flatten
 from lep.reporting import rounding
+from lep.reporting.benchmark import scores
+from lep.reporting.evaluated import Evaluated
 from lep.reporting.facts import Facts, Room
-from lep.reporting.figures import learning_charts, loss_charts, skill_charts
+from lep.reporting.figures import benchmark_charts, learning_charts, loss_charts, skill_charts
 from lep.reporting.headline import headline, language_name
-from lep.reporting.numbers import Evaluated, Propagated, Retokenized
+from lep.reporting.numbers import Propagated, Retokenized
+from lep.reporting.paper import Beside
 from lep.reporting.story import story
 from lep.reporting.table import main_table
 
 _MARKS = str.maketrans({" ": "·", "\n": "↵", "\r": "␍", "\t": "⇥"})
+_ROUNDED = "count decimal percent duration memory condition symbols_per_token score change".split()
 _OPEN = 6
 """Answers shown at once; the others unfold."""
 
@@ -37,24 +41,23 @@ _PROMISES = {
 """What each proof of a vocabulary says, after its count."""
 
 
-def render(facts: Facts, *, title: str) -> str:
+def render(facts: Facts, *, title: str, beside: Sequence[Beside] = ()) -> str:
     """The page.
 
     Args:
         facts: what `gather` found.
         title: heading of the page.
+        beside: models that stand beside the paper's.
 
     Returns:
         A whole HTML document. Text that models wrote is escaped; the page allows itself no script and no connection.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        name: getattr(rounding, name)
-        for name in ("count", "decimal", "percent", "duration", "memory", "condition", "symbols_per_token", "ratio")
-    }
+    environment.filters |= {name: getattr(rounding, name) for name in _ROUNDED}
     environment.filters |= {"language": language_name, "visible": visible, "safe_svg": Markup}
     template = environment.from_string(_resource("page.html.jinja"))
-    return template.render(title=title, css=Markup(_resource("page.css")), facts=facts, **_sections(facts))
+    sections = _sections(facts) | {"beside": beside}
+    return template.render(title=title, css=Markup(_resource("page.css")), facts=facts, **sections)
 
 
 def visible(token: str) -> str:
@@ -81,7 +84,9 @@ def _sections(facts: Facts) -> dict[str, Any]:
         ],
         "table": main_table(facts.evaluation, instruct=facts.reference),
         "skills": skill_charts(facts),
-        "scores": _scores(facts.evaluation),
+        "counts": _counts(facts.evaluation),
+        "benchmark": scores(facts.evaluation.benchmark) if facts.evaluation.benchmark else None,
+        "benchmark_charts": benchmark_charts(facts),
         "answers": (facts.evaluation.answers[:_OPEN], facts.evaluation.answers[_OPEN:]),
         "costs": [(room, _share(room, facts)) for room in facts.rooms],
         "settings": {room.key: _settings(room) for room in facts.rooms},
@@ -99,7 +104,7 @@ def _promises(numbers: Retokenized) -> list[tuple[bool, str]]:
     ]
 
 
-def _scores(numbers: Evaluated) -> dict[str, dict[str, str]]:
+def _counts(numbers: Evaluated) -> dict[str, dict[str, str]]:
     """Skill → model → `right/items`, for readers who want the counts behind the chart."""
     skills = dict.fromkeys(skill for model in numbers.models.values() for skill in model.skills or {})
     return {

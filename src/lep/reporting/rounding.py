@@ -29,6 +29,21 @@ def speed(value: float | None) -> str:
     return decimal(value, 0 if value is not None and value >= 100 else 1)
 
 
+def score(value: float | None) -> str:
+    """A score of the benchmark, three places, as the paper has them."""
+    return decimal(value, 3)
+
+
+def scores(low: float, high: float) -> str:
+    """The ends of an interval of scores."""
+    return f"{low:.3f}–{high:.3f}"
+
+
+def change(value: float | None) -> str:
+    """A difference of scores, with its sign; a dash when there is none to tell."""
+    return NOTHING if value is None else f"{value:+.3f}".replace("-", "−")
+
+
 def ratio(value: float | None, reference: float | None) -> str:
     """How many times the reference: `2.10 ×`, a dash where there is none."""
     if value is None or not reference:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lep.reporting import rounding
-from lep.reporting.numbers import Evaluated, Model, parse_evaluation
+from lep.reporting.evaluated import Evaluated, Model
+from lep.reporting.numbers import parse_evaluation
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lep.config import Report
 from lep.reporting.facts import gather
 from lep.reporting.page import render
+from lep.reporting.paper import beside_paper
 
 
 def run(settings: Report, out: Path) -> dict[str, Any]:
     """Write `index.html`, which needs no other file and no network."""
-    page = render(gather(settings.evaluation), title=settings.title)
+    facts = gather(settings.evaluation)
+    beside = beside_paper(facts.evaluation.benchmark, settings.paper or {})
+    page = render(facts, title=settings.title, beside=beside)
     (out / "index.html").write_text(page, encoding="utf-8")
-    return {"bytes": len(page.encode())}
+    return {"bytes": len(page.encode()), "paper": [asdict(one) for one in beside]}

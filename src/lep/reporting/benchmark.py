@@ -1,0 +1,130 @@
+"""The benchmark's tables: models by groups, tasks by models, each score with its interval and what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lep.reporting import rounding
+from lep.reporting.evaluated import COLUMNS, Benchmark, Change, Estimate
+
+PREFIX = "darumeru_"
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A score, rounded, and whether it differs from the reference's."""
+
+    value: str
+    interval: str = ""
+    change: str = ""
+    """The difference with its sign; empty for the reference itself."""
+    verdict: str = ""
+    """better · worse · noise; empty for the reference itself."""
+
+    def __str__(self) -> str:
+        """For a terminal: on one line."""
+        notes = [self.interval, f"{self.change} {self.verdict}".strip()]
+        told = ", ".join(filter(None, notes))
+        return f"{self.value} ({told})" if told else self.value
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model, or a task."""
+
+    name: str
+    note: str
+    cells: tuple[Marked, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What to show of the benchmark."""
+
+    reference: str
+    """The model that the others are compared with; empty when there is only one."""
+    columns: tuple[str, ...]
+    """Of `models`."""
+    models: tuple[Line, ...]
+    tasks: tuple[Line, ...]
+    """A cell a model."""
+    remarks: tuple[str, ...]
+    """What the numbers leave out, a sentence each."""
+
+
+def scores(benchmark: Benchmark) -> Scores:
+    """The benchmark in tables."""
+    found = benchmark.models
+    columns = tuple(column for column in COLUMNS if any(column in model.averages for model in found.values()))
+    tasks = dict.fromkeys(task for model in found.values() for task in model.tasks)
+    return Scores(
+        next((changes.against for changes in benchmark.differences.values()), ""),
+        columns,
+        tuple(_model(name, columns, benchmark) for name in found),
+        tuple(_task(task, benchmark) for task in tasks),
+        tuple(_remarks(benchmark)),
+    )
+
+
+def _model(name: str, columns: tuple[str, ...], benchmark: Benchmark) -> Line:
+    model, changes = benchmark.models[name], benchmark.differences.get(name)
+    changed = changes.averages if changes else {}
+    cells = tuple(_marked(model.averages.get(column), changed.get(column)) for column in columns)
+    note = f"{model.shots}-shot, {'chat template' if model.chat_template else 'no chat template'}"
+    return Line(name, note, cells)
+
+
+def _task(task: str, benchmark: Benchmark) -> Line:
+    cells, items, group = [], 0, ""
+    for name, model in benchmark.models.items():
+        found, changes = model.tasks.get(task), benchmark.differences.get(name)
+        if found is None:
+            cells.append(Marked(rounding.NOTHING))
+            continue
+        group, items = found.group, max(items, found.items)
+        change = changes.tasks.get(task) if changes else None
+        cells.append(Marked("failed") if found.error else _marked(found.estimate, change))
+    note = f"{group}, {rounding.count(items)} item{'' if items == 1 else 's'}"
+    return Line(task.removeprefix(PREFIX).replace("_", " "), note, tuple(cells))
+
+
+def _marked(found: Estimate | None, change: Change | None) -> Marked:
+    if found is None:
+        return Marked(rounding.NOTHING)
+    value = rounding.score(found.score) + ("*" if found.missing else "")
+    interval = rounding.scores(*found.interval)
+    if change is None:
+        return Marked(value, interval)
+    low, high = change.interval
+    verdict = "better" if low > 0 else "worse" if high < 0 else "noise"
+    return Marked(value, interval, rounding.change(change.difference), verdict)
+
+
+def _remarks(benchmark: Benchmark) -> Iterator[str]:
+    asked = benchmark.settings
+    if asked.limit is not None:
+        yield f"Only the first {asked.limit:,} items of each task were asked: a quick look, not the benchmark."
+    if asked.data is not None:
+        yield f"The items were read from {asked.data}."
+    if asked.variant != "paper":
+        yield f"Variant “{asked.variant}”: where the paper's text and its scripts differ, scored as the scripts did."
+    for missing, names in _lacking(benchmark).items():
+        yield f"* {', '.join(names)}: no score of {', '.join(map(_short, missing))}; averages are of the others."
+    for name, model in benchmark.models.items():
+        for task, found in model.tasks.items():
+            if found.error:
+                yield f"{name} failed in {_short(task)}: {found.error}"
+
+
+def _lacking(benchmark: Benchmark) -> dict[tuple[str, ...], list[str]]:
+    """Models by the tasks that they lack."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, model in benchmark.models.items():
+        if model.missing:
+            found.setdefault(model.missing, []).append(name)
+    return found
+
+
+def _short(task: str) -> str:
+    return task.removeprefix(PREFIX)
