@@ -95,6 +95,24 @@ def train_sentencepiece() -> Callable[..., None]:
     return _train_sentencepiece
 
 
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`without("trl", peft="0.1")`: from now on `lep` finds no trl, and an old peft."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from lep import extras
+
+    def change(*gone: str, **old: str) -> None:
+        def found(name: str) -> str:
+            if name in gone:
+                raise PackageNotFoundError(name)
+            return old.get(name) or version(name)
+
+        monkeypatch.setattr(extras, "version", found)
+
+    return change
+
+
 class Server:
     """`transformers serve` on this machine: loads any model folder by its name; can be killed, and started again."""
 

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command: `lep VERB [recipe.yaml] [key=value …]`. With `lep.terminal`, the only place that prints."""
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import argcomplete
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lep.completion import complete
 from lep.config import ROOMS
 from lep.engine.processes import give_up, is_main, leave, main_first, rank
 from lep.errors import LepError, UsageError
@@ -61,6 +64,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """Flags may stand anywhere among `key=value`, which argparse alone does not see."""
+    argcomplete.autocomplete(parser, default_completer=complete)  # pyright: ignore[reportArgumentType]
     options, rest = parser.parse_known_args(arguments)
     found: list[str] | None = getattr(options, "overrides", getattr(options, "words", None))
     if found is None or any(word.startswith("-") or "=" not in word for word in rest):
@@ -252,13 +256,12 @@ def _silence_libraries() -> None:
     """Their bars and chatter; ours stand in their place. Errors still come through."""
     import warnings
 
-    import datasets
     from transformers.utils import logging
 
     warnings.simplefilter("ignore", FutureWarning)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
     os.environ["TQDM_DISABLE"] = "1"  # trl's
 
 

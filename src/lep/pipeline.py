@@ -21,13 +21,21 @@ from pydantic import ValidationError
 
 from lep.config import ROOMS, Settings, free, paths, with_paths
 from lep.engine.processes import by_main, hear, is_main, join, tell, world
-from lep.errors import UsageError
-from lep.io.artifact import Plan, complete, is_finished
+from lep.errors import LepError, UsageError
+from lep.extras import need
+from lep.io.artifact import Manifest, Plan, complete, is_finished
+from lep.progress import note
 
 _NAME = re.compile(r"\w[\w.+-]*")
 
 _CHECKED = ("propagate",)
 """Rooms whose `check(settings)` tells before any work that inputs do not agree, and `cost(settings)` what it takes."""
+
+_TRAINING = ("collect", "pretrain", "tune", "calibrate")
+"""Rooms that need the packages of the extra `train`."""
+
+_MODELS = ("initialize", "pretrain", "tune", "propagate", "calibrate")
+"""Rooms whose result is a model, and gets a card."""
 
 _TOGETHER = ("pretrain", "tune", "calibrate")
 """Rooms that many processes work in at once; in the others the main process works and the rest wait."""
@@ -46,7 +54,10 @@ class Step:
     def plan(self) -> Plan:
         """What the artifact will be known by."""
         settings = self.settings.model_dump(mode="json")
-        return Plan(self.room, self.out, settings, paths(self.settings), free=free(type(self.settings)))
+        describe = _write_card if self.room in _MODELS else None
+        return Plan(
+            self.room, self.out, settings, paths(self.settings), free=free(self.settings), describe=describe
+        )
 
 
 def load_recipe(file: Path, overrides: Sequence[str] = (), *, last: str | None = None) -> list[Step]:
@@ -123,6 +134,8 @@ def check(steps: Sequence[Step]) -> list[str]:
     """What stands in the way of running: inputs that are neither there nor made by an earlier step."""
     made: set[Path] = set()
     problems = []
+    for room in dict.fromkeys(step.room for step in steps if step.room in _TRAINING):
+        need("train", what=room)
     for step in steps:
         for name, path in paths(step.settings).items():
             if path not in made and not path.exists():
@@ -176,6 +189,14 @@ def _together(plan: Plan, work: Callable[[Path], Mapping[str, Any]], *, replace:
         tell(False)
     tell(did)
     return did
+
+
+def _write_card(folder: Path, manifest: Manifest) -> None:
+    """The card of a model. One that cannot be written must not cost the model."""
+    try:
+        import_module("lep.reporting.card").write_card(folder, manifest)
+    except LepError as error:
+        note(f"no card was written: {error}; `lep card` shows it when that is mended")
 
 
 def cost(step: Step) -> object | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -165,7 +164,7 @@ def test_what_is_no_endpoint_is_named(locked, prompts, tmp_path, monkeypatch) ->
         ask(Served(settings), prompts, tmp_path / "a")
 
 
-def test_without_the_package_it_is_named(prompts, tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(UsageError, match=r"package openai, which is not installed; install lep\[serve\]"):
+def test_without_the_package_it_is_named(prompts, tmp_path, without) -> None:
+    without("openai")
+    with pytest.raises(UsageError, match=r"an endpoint needs openai>=[\d.]+: pip install 'lep\[serve\]'"):
         ask(Served(Endpoint(url="http://127.0.0.1:9/v1", model="m")), prompts, tmp_path / "a")

@@ -287,9 +287,9 @@ def test_weights_without_a_place_in_the_result_are_told_before_training(deeper) 
         stored_names(source, ["model.experts.weight"])
 
 
-def test_a_tracker_that_is_not_installed_is_named(initialized, corpus, run_room, tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UsageError, match="install tensorboard"):
+def test_a_tracker_that_is_not_installed_is_named(initialized, corpus, run_room, tmp_path, without) -> None:
+    without("tensorboard")
+    with pytest.raises(UsageError, match=r"pretrain.tensorboard needs tensorboard>=[\d.]+: pip install 'lep\[track\]'"):
         run_room(settings(initialized["tied"], corpus, tensorboard=True), tmp_path / "out")
 
 

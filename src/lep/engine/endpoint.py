@@ -11,7 +11,8 @@ from typing import Any
 from lep.config.tuning import Endpoint
 from lep.engine.answering import Asked, Decoding, Keep, Messages, NoAnswer
 from lep.engine.generation import Answer
-from lep.errors import EndpointError, UsageError
+from lep.errors import EndpointError
+from lep.extras import need
 
 RETRIES = 5
 """Of a request that failed, by the client, after half a second, a second, and so on up to eight."""
@@ -41,7 +42,7 @@ class Served:
 
         Raises:
             EndpointError: it cannot be reached, refuses the key, has no such model, or does not answer any more.
-            UsageError: the package `openai` is not installed.
+            UsageError: the package `openai` is not there.
         """
         left = [one for one in asked if one.key not in done]
         asyncio.run(self._answer(left, decoding=decoding, keep=keep))
@@ -139,10 +140,7 @@ class _Line:
 
 
 def _openai() -> Any:
-    try:
-        import openai
-    except ImportError:
-        raise UsageError(
-            "an endpoint is asked by the package openai, which is not installed; install lep[serve]"
-        ) from None
+    need("serve", what="an endpoint")
+    import openai
+
     return openai

@@ -39,7 +39,7 @@ from lep.engine.sharding import ShardedTrainer, gather, observe, shard
 from lep.engine.tables import TrainableTables
 from lep.engine.utilisation import operations_per_token
 from lep.engine.watch import Measured, Watch, checkpoint_folder, last_checkpoint
-from lep.errors import UsageError
+from lep.extras import need
 from lep.progress import progress
 
 Measure = Callable[[TrainableTables], Measured]
@@ -189,10 +189,9 @@ def _mixes(model: TrainableTables, settings: Pretrain) -> bool:
 def _trackers(settings: Pretrain, out: Path) -> list[TrainerCallback]:
     if not settings.tensorboard:
         return []
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UsageError("pretrain.tensorboard: the library is not there; install tensorboard") from error
+    need("track", what="pretrain.tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
     return [TensorBoardCallback(SummaryWriter(str(out / "tensorboard")))]
 
 

@@ -1,0 +1,36 @@
+"""What `pip install lep` leaves out: the packages of an extra, and whether they are there."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from packaging.requirements import Requirement
+
+from lep.errors import UsageError
+
+
+def need(extra: str, *, what: str) -> None:
+    """Nothing, when the packages of an extra are installed. None of them is imported.
+
+    Args:
+        extra: `train`, `eval`, …: a key of `[project.optional-dependencies]` in pyproject.toml.
+        what: what needs them: the subject of the message.
+
+    Raises:
+        UsageError: with all packages that are missing or too old, and the command that installs them.
+    """
+    if lacking := [f"{found.name}{found.specifier}" for found in _packages(extra) if not _is_there(found)]:
+        raise UsageError(f"{what} needs {', '.join(lacking)}: pip install 'lep[{extra}]'")
+
+
+def _packages(extra: str) -> list[Requirement]:
+    """By the metadata of the installed `lep`."""
+    every = map(Requirement, requires("lep") or ())
+    return [found for found in every if found.marker and found.marker.evaluate({"extra": extra})]
+
+
+def _is_there(package: Requirement) -> bool:
+    try:
+        return package.specifier.contains(version(package.name), prereleases=True)
+    except PackageNotFoundError:
+        return False
