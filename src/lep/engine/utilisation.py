@@ -6,6 +6,8 @@ does not count. Source: arXiv 2204.02311, appendix B.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -24,14 +26,39 @@ def operations_per_token(model: TrainableTables, *, block: int) -> float:
             positions.
         block: tokens in a sample: what attention multiplies grows with it.
     """
-    inner: PreTrainedModel = model.model
-    learning, head = {id(weight) for weight in learning_layers(inner).values()}, model.head
-    looked_up = table_parameters(inner) | {id(it.weight) for it in inner.modules() if isinstance(it, nn.Embedding)}
-    weights = 3 * head.new.numel() + (3 if head.old.requires_grad else 2) * head.old.numel()
-    for name, weight in inner.base_model.named_parameters():
+    head = model.head
+    learning = sum(rows.numel() for rows in (head.old, head.new) if rows.requires_grad)
+    frozen = head.rows.numel() - learning
+    return operations(model.model, learning_head=learning, frozen_head=frozen, block=block)
+
+
+def operations(model: PreTrainedModel, *, learning_head: int, frozen_head: int, block: int) -> float:
+    """The same of a model of which it is decided what learns in its layers; its tables may be only shapes.
+
+    Args:
+        model: its tables are not looked at.
+        learning_head: numbers of the head in rows that learn.
+        frozen_head: in rows that do not.
+        block: tokens in a sample.
+    """
+    weights = 3 * learning_head + 2 * frozen_head
+    for numel, learns in _multiplied(model):
+        weights += (3 if learns else 2) * numel
+    return 2.0 * weights + 3 * _attention(model, block=block)
+
+
+def layer_weights(model: PreTrainedModel) -> float:
+    """Numbers of the layers' weights that a token is multiplied by."""
+    return sum(numel for numel, _ in _multiplied(model))
+
+
+def _multiplied(model: PreTrainedModel) -> Iterator[tuple[float, bool]]:
+    """Of each weight of the layers how many numbers a token meets, and whether it learns."""
+    learning = {id(weight) for weight in learning_layers(model).values()}
+    looked_up = table_parameters(model) | {id(it.weight) for it in model.modules() if isinstance(it, nn.Embedding)}
+    for name, weight in model.base_model.named_parameters():
         if weight.ndim >= 2 and id(weight) not in looked_up:
-            weights += (3 if id(weight) in learning else 2) * _active(inner, name, weight)
-    return 2.0 * weights + 3 * _attention(inner, block=block)
+            yield _active(model, name, weight), id(weight) in learning
 
 
 def _active(model: nn.Module, name: str, weight: nn.Parameter) -> float:
