@@ -89,6 +89,7 @@ def summary(step: Any, did: bool, console: Console) -> None:
         for row in found.rows:
             table.add_row(row.model, *map(str, row.cells))
         Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
+        _benchmark(manifest.numbers, console)
     if step.room == "retokenize":
         _vocabulary(manifest.numbers, console)
     if step.room == "advise":
@@ -183,6 +184,25 @@ def _propagation(numbers: Mapping[str, Any], console: Console) -> None:
         for method, error in fit.get("tried", {}).items():
             table.add_row("", f"  {method}", "", "–" if error is None else f"{error:,.3g}", style="dim")
     console.print(table)
+
+
+def _benchmark(numbers: Mapping[str, Any], console: Console) -> None:
+    """Scores by group, with their differences to the reference, and what they leave out."""
+    from lep.reporting.benchmark import scores
+    from lep.reporting.numbers import parse_evaluation
+
+    if not (benchmark := parse_evaluation(numbers).benchmark):
+        return
+    found = scores(benchmark)
+    against = f", and the difference to {found.reference}" if found.reference else ""
+    table = Table(title=f"Darumeru: score, 95 % interval{against}", title_justify="left", title_style="bold")
+    for heading in ("model", *found.columns):
+        table.add_column(heading)
+    for line in found.models:
+        table.add_row(line.name, *map(str, line.cells))
+    Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
+    for remark in found.remarks:
+        console.print(f"  · {remark}", style="dim", markup=False, soft_wrap=True)
 
 
 def _beside_paper(numbers: Mapping[str, Any], console: Console) -> None:

@@ -22,8 +22,8 @@ def test_models_by_groups_and_tasks_by_models() -> None:
     assert len(shown.tasks) == 17
     assert (shown.tasks[3].name, shown.tasks[3].note) == ("multiq", "DaruMERA, 120 items")
     assert str(shown.models[0].cells[0]) == "0.400 (0.350–0.450)"
-    assert str(shown.models[1].cells[0]) == "0.430 (0.380–0.480, +0.030 noise)"
-    assert str(shown.models[-1].cells[0]) == "0.550 (0.500–0.600, +0.150 better)"
+    assert str(shown.models[1].cells[0]) == "0.430 (0.380–0.480)\n+0.030 noise"
+    assert str(shown.models[-1].cells[0]) == "0.550 (0.500–0.600)\n+0.150 better"
     assert shown.tasks[3].cells == tuple(line.cells[2] for line in shown.models)
 
 
@@ -41,7 +41,7 @@ def test_a_failed_task_is_told_where_it_is_missing() -> None:
     assert shown.columns == COLUMNS[1:]
     assert [cell.value[-1] for cell in shown.models[0].cells] == list("0*000")
     assert "no score of use; averages are of the others" in shown.remarks[0]
-    assert "base failed in use: no rows" in shown.remarks
+    assert shown.remarks[1] == f"{', '.join(NAMES)}: use failed: no rows"
     assert {cell.value for line in shown.tasks if line.name == "use" for cell in line.cells} == {"failed"}
 
 

@@ -21,14 +21,32 @@ def test_every_model_and_measure_is_a_rounded_string() -> None:
         "bits per byte en",
         "characters per second",
         "skills",
+        "Darumeru",
     ]
     conversion = [str(cell).replace("\u00a0", " ") for cell in table.rows[-1].cells]
-    assert conversion == ["2.62 (2.00 ×)", "4.20", "1.716", "1.250", "485 (1.95 ×)", "70.4 % (65–76 %, 99 % kept)"]
+    assert conversion == [
+        "2.62 (2.00 ×)",
+        "4.20",
+        "1.716",
+        "1.250",
+        "485 (1.95 ×)",
+        "70.4 % (65–76 %, 99 % kept)",
+        "0.550 (0.500–0.600)",
+    ]
 
 
-def test_what_was_not_measured_is_a_dash() -> None:
-    numbers = {"models": {"a": {"symbols_per_token": {"ru": 1.0}, "bits_per_byte": {}, "skills": None, "speed": None}}}
-    assert [str(cell) for cell in main_table(numbers).rows[0].cells] == ["1.00", "–", "–", "–"]
+def test_what_was_not_measured_is_a_dash_and_of_no_model_no_column() -> None:
+    measured = {"symbols_per_token": {"ru": 1.0}, "bits_per_byte": {"ru": 1.5}}
+    table = main_table({"models": {"a": measured, "b": measured | {"bits_per_byte": {}}}})
+    assert [str(column) for column in table.columns] == ["symbols per token ru", "bits per byte ru"]
+    assert [[str(cell) for cell in row.cells] for row in table.rows] == [["1.00", "1.500"], ["1.00", "–"]]
+
+
+def test_an_average_that_lacks_a_task_is_not_in_the_table() -> None:
+    numbers = evaluated()
+    for scores in numbers["benchmark"]["models"].values():
+        scores["micro"] = scores["groups"]["DaruSum"] | {"missing": ["darumeru_use"]}
+    assert str(main_table(numbers).columns[-1]) == "skills"
 
 
 def test_numbers_of_something_else_are_an_error() -> None:

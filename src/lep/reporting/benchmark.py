@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from lep.reporting import rounding
-from lep.reporting.evaluated import COLUMNS, Benchmark, Change, Estimate
+from lep.reporting.evaluated import COLUMNS, Benchmark, Benchmarked, Change, Estimate
+
+T = TypeVar("T")
 
 PREFIX = "darumeru_"
 
@@ -23,10 +26,9 @@ class Marked:
     """better · worse · noise; empty for the reference itself."""
 
     def __str__(self) -> str:
-        """For a terminal: on one line."""
-        notes = [self.interval, f"{self.change} {self.verdict}".strip()]
-        told = ", ".join(filter(None, notes))
-        return f"{self.value} ({told})" if told else self.value
+        """For a terminal."""
+        score = f"{self.value} ({self.interval})" if self.interval else self.value
+        return f"{score}\n{self.change} {self.verdict}" if self.verdict else score
 
 
 @dataclass(frozen=True)
@@ -109,22 +111,26 @@ def _remarks(benchmark: Benchmark) -> Iterator[str]:
         yield f"The items were read from {asked.data}."
     if asked.variant != "paper":
         yield f"Variant “{asked.variant}”: where the paper's text and its scripts differ, scored as the scripts did."
-    for missing, names in _lacking(benchmark).items():
-        yield f"* {', '.join(names)}: no score of {', '.join(map(_short, missing))}; averages are of the others."
+    for missing, names in _alike(benchmark, lambda model: [model.missing] if model.missing else []):
+        yield f"* {names}: no score of {_listed(missing)}; averages are of the others."
+    for (reason, tasks), names in _alike(benchmark, _failures):
+        yield f"{names}: {_listed(tasks)} failed: {reason}"
+
+
+def _failures(model: Benchmarked) -> list[tuple[str, tuple[str, ...]]]:
+    """Tasks that failed for the same reason, together."""
+    reasons = dict.fromkeys(task.error for task in model.tasks.values() if task.error)
+    return [(reason, tuple(name for name, task in model.tasks.items() if task.error == reason)) for reason in reasons]
+
+
+def _alike(benchmark: Benchmark, say: Callable[[Benchmarked], Sequence[T]]) -> list[tuple[T, str]]:
+    """What there is to say of models, said once of all that it is true of."""
+    found: dict[T, list[str]] = {}
     for name, model in benchmark.models.items():
-        for task, found in model.tasks.items():
-            if found.error:
-                yield f"{name} failed in {_short(task)}: {found.error}"
+        for said in say(model):
+            found.setdefault(said, []).append(name)
+    return [(said, ", ".join(names)) for said, names in found.items()]
 
 
-def _lacking(benchmark: Benchmark) -> dict[tuple[str, ...], list[str]]:
-    """Models by the tasks that they lack."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for name, model in benchmark.models.items():
-        if model.missing:
-            found.setdefault(model.missing, []).append(name)
-    return found
-
-
-def _short(task: str) -> str:
-    return task.removeprefix(PREFIX)
+def _listed(tasks: Sequence[str]) -> str:
+    return ", ".join(task.removeprefix(PREFIX) for task in tasks)

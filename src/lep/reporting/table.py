@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lep.reporting import rounding
-from lep.reporting.evaluated import Evaluated, Model
+from lep.reporting.evaluated import Benchmarked, Evaluated, Model
 from lep.reporting.numbers import parse_evaluation
 
 
@@ -56,8 +56,8 @@ class MainTable:
 def main_table(numbers: Mapping[str, Any] | Evaluated, *, instruct: str | None = None) -> MainTable:
     """The main table of an evaluation.
 
-    Symbols per token and speed are also given as multiples of the first model's; skills as a share of the instruct
-    model's ("kept").
+    What no model was measured for has no column. Symbols per token and speed are also given as multiples of the first
+    model's; skills as a share of the instruct model's ("kept").
 
     Args:
         numbers: `numbers` of the evaluation's manifest.
@@ -67,14 +67,21 @@ def main_table(numbers: Mapping[str, Any] | Evaluated, *, instruct: str | None =
         ArtifactError: these are not the numbers of an evaluation.
     """
     found = numbers if isinstance(numbers, Evaluated) else parse_evaluation(numbers)
-    languages = found.languages()
-    kept = found.models.get(instruct or "instruct")
-    first = next(iter(found.models.values()))
-    rows = (
-        Row(name, _cells(model, first=first, kept=None if model is kept else kept, languages=languages))
+    kept, first = found.models.get(instruct or "instruct"), next(iter(found.models.values()))
+    scores = found.benchmark.models if found.benchmark else {}
+    rows = {
+        name: (
+            *_cells(model, first=first, kept=None if model is kept else kept, languages=found.languages()),
+            _scored(scores.get(name)),
+        )
         for name, model in found.models.items()
+    }
+    columns = _columns(found.languages())
+    measured = [i for i in range(len(columns)) if any(cells[i].value != rounding.NOTHING for cells in rows.values())]
+    return MainTable(
+        tuple(columns[i] for i in measured),
+        tuple(Row(name, tuple(cells[i] for i in measured)) for name, cells in rows.items()),
     )
-    return MainTable(_columns(languages), tuple(rows))
 
 
 def _columns(languages: tuple[str, ...]) -> tuple[Column, ...]:
@@ -83,6 +90,7 @@ def _columns(languages: tuple[str, ...]) -> tuple[Column, ...]:
         *(Column("bits per byte", language, "lower") for language in languages),
         Column("characters per second", "", "higher"),
         Column("skills", "", "higher"),
+        Column("Darumeru", "", "higher"),
     )
 
 
@@ -118,6 +126,13 @@ def _skilled(model: Model, *, kept: Model | None) -> Cell:
     if whole and whole.accuracy:
         note += f", {rounding.percent(score.accuracy / whole.accuracy, 0)} kept"
     return Cell(rounding.percent(score.accuracy), note)
+
+
+def _scored(found: Benchmarked | None) -> Cell:
+    """The Micro-Avg, if it is that of all tasks."""
+    if found is None or found.micro is None or found.micro.missing:
+        return Cell(rounding.NOTHING)
+    return Cell(rounding.score(found.micro.score), rounding.scores(*found.micro.interval))
 
 
 def _telling(note: str, model: Model, first: Model) -> str:
