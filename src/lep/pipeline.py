@@ -16,7 +16,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_origin
 
-import yaml
 from pydantic import ValidationError
 
 from lep.config import ROOMS, Settings, free, paths, with_paths
@@ -25,6 +24,7 @@ from lep.errors import LepError, UsageError
 from lep.extras import need
 from lep.io.artifact import Manifest, Plan, complete, is_finished
 from lep.progress import note
+from lep.recipe import override, read_recipe
 
 _NAME = re.compile(r"\w[\w.+-]*")
 
@@ -55,9 +55,7 @@ class Step:
         """What the artifact will be known by."""
         settings = self.settings.model_dump(mode="json")
         describe = _write_card if self.room in _MODELS else None
-        return Plan(
-            self.room, self.out, settings, paths(self.settings), free=free(self.settings), describe=describe
-        )
+        return Plan(self.room, self.out, settings, paths(self.settings), free=free(self.settings), describe=describe)
 
 
 def load_recipe(file: Path, overrides: Sequence[str] = (), *, last: str | None = None) -> list[Step]:
@@ -71,9 +69,9 @@ def load_recipe(file: Path, overrides: Sequence[str] = (), *, last: str | None =
     Raises:
         UsageError: with every error at once: unknown rooms, unknown keys, wrong types, references to later rooms.
     """
-    raw = _read(file)
-    for override in overrides:
-        _override(raw, override)
+    raw = read_recipe(file)
+    for assignment in overrides:
+        override(raw, assignment)
     out = Path(str(raw.pop("out", Path("runs") / file.stem)))
     steps: list[Step] = []
     problems: list[str] = []
@@ -102,7 +100,7 @@ def room_steps(room: str, assignments: Sequence[str]) -> list[Step]:
     """One room from the command line: `key=value …` and `out=folder`; several values of one key are several steps."""
     raw: dict[str, Any] = {}
     for assignment in assignments:
-        _override(raw, assignment)
+        override(raw, assignment)
     if "out" not in raw:
         raise UsageError(f"{room}: out= is missing: say where the result goes")
     out = Path(str(raw.pop("out")))
@@ -211,35 +209,6 @@ def status(step: Step) -> str:
     if is_finished(step.plan):
         return "done"
     return "goes on" if step.plan.partial.exists() else "to do"
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{file}: not YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise UsageError(f"{file}: expected rooms and their settings")
-    return raw
-
-
-def _override(raw: dict[str, Any], assignment: str) -> None:
-    key, equals, text = assignment.partition("=")
-    if not equals or not key:
-        raise UsageError(f"{assignment!r}: expected key=value")
-    *parents, last = key.split(".")
-    place = raw
-    for parent in parents:
-        child = place.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise UsageError(f"{key}: {parent} is a value, not a group of settings")
-        place = child
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{assignment!r}: the value is not YAML: {error}") from None
 
 
 def _sweep(room: str, section: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
