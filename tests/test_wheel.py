@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,15 @@ def test_the_command_works_elsewhere(unpacked: Path, tmp_path: Path, words: list
         text=True,
     )
     assert done.returncode == 0 and done.stdout, done.stderr
+
+
+def test_the_container_is_made_of_what_is_there() -> None:
+    recipe = (ROOT / "Dockerfile").read_text()
+    copied = [
+        name for words in re.findall(r"^COPY (?!--from)(.+) \S+$", recipe, re.MULTILINE) for name in words.split()
+    ]
+    let_in = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert sorted(copied) == sorted(let_in) and all((ROOT / name).exists() for name in copied)
+    extras = re.search(r"^ARG EXTRAS=(.+)$", recipe, re.MULTILINE)
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras and set(extras[1].split(",")) <= set(known)
