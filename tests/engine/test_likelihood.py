@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from lep.engine import cross_entropy
-from lep.engine.likelihood import Likelihood, likelihood, total_bits, windows
+from lep.engine.likelihood import Likelihood, document_bits, likelihood, total_bits, windows
 from lep.engine.tables import TrainableTables
 
 VOCAB, PREFIX = 500, 0
@@ -178,3 +178,10 @@ def test_windows_cover_each_document_once(documents) -> None:
     assert all(window[0] == -1 and 2 <= len(window) <= 17 for window in found)
     assert [id_ for window in found for id_ in window[1:]] == [id_ for document in documents for id_ in document]
     assert all(len(a) == 17 or b for a, b in pairwise(found))
+
+
+def test_the_bits_of_a_document_are_its_own(model, documents) -> None:
+    found = document_bits(model, documents, prefix=PREFIX, block=16)
+    alone = [total_bits(model, [document], prefix=PREFIX, block=16) for document in documents]
+    assert found == pytest.approx(alone, rel=1e-5) and found[documents.index([])] == 0
+    assert document_bits(model, [], prefix=PREFIX, block=16) == []

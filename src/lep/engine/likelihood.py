@@ -66,11 +66,19 @@ def total_bits(
     model: nn.Module, ids: Sequence[Sequence[int]], *, prefix: int, block: int, advance: Advance = lambda _: None
 ) -> float:
     """−Σ log₂ p(token | what precedes it in its window), over every token of every document: see `likelihood`."""
-    none = torch.empty(0, dtype=torch.int64)
-    return likelihood(model, ids, new_ids=none, prefix=prefix, block=block, advance=advance).bits
+    return math.fsum(document_bits(model, ids, prefix=prefix, block=block, advance=advance))
 
 
-@torch.inference_mode()
+def document_bits(
+    model: nn.Module, ids: Sequence[Sequence[int]], *, prefix: int, block: int, advance: Advance = lambda _: None
+) -> list[float]:
+    """What `total_bits` sums, document by document."""
+    found = windows(ids, prefix=prefix, block=block)
+    nats = _window_sums(model, found, torch.empty(0, dtype=torch.int64), advance)[:, 0]
+    counts = [-(-len(document) // block) for document in ids]
+    return [float(part.sum()) / math.log(2) for part in nats.split(counts)]
+
+
 def likelihood(
     model: nn.Module,
     ids: Sequence[Sequence[int]],
@@ -90,14 +98,9 @@ def likelihood(
         block: tokens in a window, the last of which the model does not see: as many positions as it must have.
         advance: told the number of tokens done.
     """
-    steps = _steps(model)
-    sums, tokens = torch.zeros(4, dtype=torch.float64), 0
-    for batch in _batches(windows(ids, prefix=prefix, block=block)):
-        sums += _batch_sums(steps, batch, new_ids).cpu()
-        count = sum(len(window) - 1 for window in batch)
-        tokens += count
-        advance(count)
-    nats, new_nats, new_tokens, new_mass = sums.tolist()
+    sums = _window_sums(model, windows(ids, prefix=prefix, block=block), new_ids, advance)
+    nats, new_nats, new_tokens, new_mass = sums.sum(dim=0).tolist()
+    tokens = sum(map(len, ids))
     return Likelihood(
         bits=nats / math.log(2),
         tokens=tokens,
@@ -129,17 +132,33 @@ def _steps(model: nn.Module) -> _Steps:
     return _Steps(lambda **given: inner(**given).logits, nn.Identity(), vocab, inner.device)
 
 
-def _batches(found: list[list[int]]) -> Iterator[list[list[int]]]:
-    """Windows of about the same length together, the shortest first."""
-    by_length, start = sorted(found, key=len), 0
+@torch.inference_mode()
+def _window_sums(
+    model: nn.Module, found: Sequence[Sequence[int]], new_ids: Int[Tensor, " new"], advance: Advance
+) -> Float[Tensor, "windows sums"]:
+    """See `_batch_sums`; in the order of the windows."""
+    steps = _steps(model)
+    sums = torch.zeros(len(found), 4, dtype=torch.float64)
+    for places in _batches(found):
+        batch = [found[place] for place in places]
+        sums[places] = _batch_sums(steps, batch, new_ids).cpu()
+        advance(sum(len(window) - 1 for window in batch))
+    return sums
+
+
+def _batches(found: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Places of windows of about the same length together, the shortest first."""
+    by_length, start = sorted(range(len(found)), key=lambda place: len(found[place])), 0
     while start < len(by_length):
-        count = max(1, BATCH // len(by_length[min(start + 31, len(by_length) - 1)]))
+        count = max(1, BATCH // len(found[by_length[min(start + 31, len(by_length) - 1)]]))
         yield by_length[start : start + count]
         start += count
 
 
-def _batch_sums(steps: _Steps, batch: Sequence[Sequence[int]], new_ids: Int[Tensor, " new"]) -> Float[Tensor, " sums"]:
-    """Nats of all and of new tokens, the number of new ones, and the probability given to new ones."""
+def _batch_sums(
+    steps: _Steps, batch: Sequence[Sequence[int]], new_ids: Int[Tensor, " new"]
+) -> Float[Tensor, "windows sums"]:
+    """Nats of all and of new tokens, the number of new ones, and the probability given to new ones, by window."""
     lengths = torch.tensor([len(window) for window in batch])
     longest = int(lengths.max())
     padded = torch.tensor([[*window, *[0] * (longest - len(window))] for window in batch])
@@ -151,16 +170,18 @@ def _batch_sums(steps: _Steps, batch: Sequence[Sequence[int]], new_ids: Int[Tens
     states = steps.states(input_ids=seen, attention_mask=present, use_cache=False).flatten(0, 1)
     predicted = (labels != IGNORED).nonzero()[:, 0]
     size = max(1, cross_entropy.LOGITS_BYTES // (steps.vocab * states.element_size()))
-    sums = [_sums(steps.head(states[some]), labels[some], new_ids) for some in predicted.split(size)]
-    return torch.stack(sums).sum(dim=0)
+    sums = torch.zeros(len(labels), 4, dtype=torch.float64, device=steps.device)
+    for some in predicted.split(size):
+        sums[some] = _sums(steps.head(states[some]), labels[some], new_ids)
+    return sums.view(len(batch), -1, 4).sum(dim=1)
 
 
 def _sums(
     logits: Float[Tensor, "tokens vocab"], labels: Int[Tensor, " tokens"], new_ids: Int[Tensor, " new"]
-) -> Float[Tensor, " sums"]:
+) -> Float[Tensor, "tokens sums"]:
     nats, mass = cross_entropy.cross_entropy_and_mass(logits, labels, group=new_ids)
     is_new = torch.isin(labels, new_ids)
-    return torch.stack([part.double().sum() for part in (nats, nats * is_new, is_new, mass)])
+    return torch.stack([part.double() for part in (nats, nats * is_new, is_new, mass)], dim=1)
 
 
 def _nats_per_token(bits: float, tokens: int) -> float | None:
