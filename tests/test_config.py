@@ -12,6 +12,7 @@ from lep import config
 from lep.config import ROOMS, Evaluate, Settings, paths, with_paths
 
 PARTS = {
+    "benchmark": config.Benchmark,
     "source": config.Source,
     "tables": config.Tables,
     "conversations": config.Conversations,
@@ -70,8 +71,14 @@ def test_paths_are_found_and_changed_wherever_they_stand() -> None:
 
 
 def test_knobs_that_say_how_to_work_are_found_inside_others_too() -> None:
-    assert {"parallel", "answer_batch", "teacher.url", "judge.requests"} <= config.free(config.Calibrate)
-    assert not {"lr", "teacher", "teacher.model"} & config.free(config.Calibrate)
+    endpoint = config.Endpoint(url="http://localhost/v1", model="m")
+    calibrate = config.Calibrate(model=Path("m"), teacher=endpoint, prompts=Path("p"), judge=endpoint)
+    assert {"parallel", "answer_batch", "teacher.url", "judge.requests"} <= config.free(calibrate)
+    assert not {"lr", "teacher", "teacher.model"} & config.free(calibrate)
+    benchmark = config.Benchmark(endpoints={"served": endpoint})
+    found = config.free(Evaluate(models={}, benchmark=benchmark))
+    assert {"benchmark.batch_size", "benchmark.endpoints.served.url"} <= found
+    assert not {"benchmark.seed", "benchmark.endpoints.served.model"} & found
 
 
 def test_settings_survive_json() -> None:

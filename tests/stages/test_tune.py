@@ -191,7 +191,7 @@ def ways(instructs, conversations, texts, tmp_path_factory) -> dict[str, Tune]:
 
 def test_how_the_work_is_done_does_not_change_what_is_learnt(unbroken, run_room, tensors, tmp_path) -> None:
     wanted, numbers, folder = unbroken["untied"]
-    assert {"micro_batch_size", "gradient_checkpointing", "parallel"} == free(Tune)
+    assert {"micro_batch_size", "gradient_checkpointing", "parallel"} == free(wanted)
     other = wanted.model_copy(update={"gradient_checkpointing": True, "micro_batch_size": 2})
     losses = [row["loss"] for row in run_room(other, tmp_path / "out")["losses"]]
     assert losses == pytest.approx([row["loss"] for row in numbers["losses"]], rel=1e-4)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
+from lep.config.benchmark import Benchmark
 from lep.config.models import Initialize, Pretrain, Propagate, Tables
 from lep.config.results import Evaluate, Report
 from lep.config.settings import How, Settings
@@ -35,16 +36,19 @@ def paths(settings: Settings) -> dict[str, Path]:
     return {name: value for name, value in flatten(settings.model_dump()).items() if isinstance(value, Path)}
 
 
-def free(room: type[Settings]) -> frozenset[str]:
-    """Knobs that say how to work, not what to make: an artifact is the same with any value of them."""
-    found: set[str] = set()
-    for name, knob in room.model_fields.items():
-        if How in knob.metadata:
-            found.add(name)
-        for part in (knob.annotation, *get_args(knob.annotation)):
-            if isinstance(part, type) and issubclass(part, Settings):
-                found |= {f"{name}.{inner}" for inner in free(part)}
-    return frozenset(found)
+def free(settings: Settings) -> frozenset[str]:
+    """Knobs that say how to work, not what to make, by their place: an artifact is the same with any value of them."""
+    fields = type(settings).model_fields
+    found = {name for name, knob in fields.items() if How in knob.metadata}
+    return frozenset(found).union(*(_free_inside(name, getattr(settings, name)) for name in fields))
+
+
+def _free_inside(place: str, value: object) -> set[str]:
+    if isinstance(value, Settings):
+        return {f"{place}.{name}" for name in free(value)}
+    if isinstance(value, Mapping):
+        return {name for key, item in value.items() for name in _free_inside(f"{place}.{key}", item)}
+    return set()
 
 
 S = TypeVar("S", bound=Settings)
@@ -79,6 +83,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 __all__ = [
     "ROOMS",
     "Advise",
+    "Benchmark",
     "Calibrate",
     "Collect",
     "Conversations",

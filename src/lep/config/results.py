@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field
+from pydantic import model_validator
 
+from lep.config.benchmark import Benchmark, Name
 from lep.config.settings import Count, Dtype, Settings
 
 
 class Evaluate(Settings):
     """Models + held-out text and items → numbers."""
 
-    models: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Path]
+    models: dict[Name, Path]
     """What to measure, by the name that tables show."""
-    corpus: Path
-    """A corpus made by `collect`; its held-out half is read."""
+    corpus: Path | None = None
+    """A corpus made by `collect`; its held-out half is read. None: symbols per token and bits per byte are not
+    measured."""
     skills: Path | None = None
     """Items as .jsonl rows with `skill`, `prompt` and `completion`; right is what equals the completion."""
     characters: Count = 60_000
@@ -27,8 +28,24 @@ class Evaluate(Settings):
     """Language of the held-out openings that models continue when speed is measured; none: speed is not measured."""
     speed_rounds: Count = 3
     """How often each model's speed is measured, in turn with the others; the median counts."""
+    benchmark: Benchmark | None = None
+    """Darumeru; none: it is not run."""
+    reference: str | None = None
+    """The model that the others are compared with, item by item; none: the first."""
     dtype: Dtype = "bfloat16"
     """Precision of the weights and activations."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Evaluate:
+        base, endpoints = (self.benchmark.base, self.benchmark.endpoints) if self.benchmark else ((), {})
+        if unknown := [name for name in base if name not in self.models]:
+            raise ValueError(f"benchmark.base: {', '.join(unknown)} is not among models: {', '.join(self.models)}")
+        if twice := [name for name in endpoints if name in self.models]:
+            raise ValueError(f"benchmark.endpoints: {', '.join(twice)} is the name of a model, too; give another")
+        names = [*self.models, *endpoints]
+        if self.reference is not None and self.reference not in names:
+            raise ValueError(f"reference: {self.reference} is not among the models: {', '.join(names)}")
+        return self
 
 
 class Report(Settings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,19 @@ from lep.engine.models import document_prefix, load_model, load_tokenizer
 from lep.errors import DataError
 from lep.evaluation.generation import SHOWN, answer_items, score, side_by_side
 from lep.evaluation.speed import measure_speed, openings
+from lep.extras import need
 from lep.io.corpus import corpus_languages, heldout_excerpt
 from lep.io.items import read_items
 from lep.io.once import once
 from lep.progress import note, progress
 
+NOTHING = {"symbols_per_token": {}, "bits_per_byte": {}, "skills": None, "answers": []}
+"""What is found without texts and items."""
+
 
 def run(settings: Evaluate, out: Path) -> dict[str, Any]:
     """Measure one thing after the other; files in `out` keep each as soon as it is done."""
+    benchmark = _benchmark(settings, out)
     texts = _texts(settings)
     items = read_items(settings.skills, required=("skill",)) if settings.skills else []
     found = _language(settings, texts, items, out)
@@ -36,11 +41,14 @@ def run(settings: Evaluate, out: Path) -> dict[str, Any]:
         },
         "answers": side_by_side(items, {name: numbers["answers"] for name, numbers in found.items()}),
         "continuations": _continuations(texts, speeds, settings) if speeds else [],
+        "benchmark": benchmark(),  # the last: when a task of it fails, all else is kept
     }
 
 
 def _texts(settings: Evaluate) -> dict[str, list[str]]:
     """The held-out text of each language."""
+    if not settings.corpus:
+        return {}
     texts = {
         language: heldout_excerpt(settings.corpus, language, characters=settings.characters)
         for language in corpus_languages(settings.corpus)
@@ -57,6 +65,8 @@ def _language(
     settings: Evaluate, texts: Mapping[str, Sequence[str]], items: Sequence[Mapping[str, Any]], out: Path
 ) -> dict[str, dict[str, Any]]:
     """Held-out text and items, model by model; `out/models/NAME.json` has all answers."""
+    if not texts and not items:
+        return {name: dict(NOTHING) for name in settings.models}
     return {
         name: once(out / "models" / f"{name}.json", partial(_measure, path, name, texts, items, settings))
         for name, path in settings.models.items()
@@ -90,6 +100,20 @@ def _measure(
         "skills": skills,
         "answers": [asdict(answer) for answer in answers],
     }
+
+
+def _benchmark(settings: Evaluate, out: Path) -> Callable[[], dict[str, Any] | None]:
+    """What runs Darumeru, in `out/benchmark/NAME/TASK.jsonl`; how the models can be asked is found out at once."""
+    if not settings.benchmark:
+        return lambda: None
+    need("eval", what="benchmark")
+    from lep.evaluation.benchmark import candidates, run_benchmark
+
+    asked = candidates(settings.benchmark, settings.models)
+    reference = settings.reference or asked[0].name
+    return partial(
+        run_benchmark, settings.benchmark, asked, reference=reference, dtype=settings.dtype, out=out / "benchmark"
+    )
 
 
 def _speed(settings: Evaluate, texts: Mapping[str, Sequence[str]], out: Path) -> dict[str, Any]:

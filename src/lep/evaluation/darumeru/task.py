@@ -26,8 +26,9 @@ class Darumeru(ConfigurableTask):
     ) -> str:
         """The prompt with as many examples as asked for, or as many fewer as it takes to stay within 4,096 tokens.
 
-        The examples are the first of the data set; of MMLU, of the question's subject. Without room for one there is
-        none: the question itself is never cut.
+        Where the metadata tell the model's `context`, the prompt with the answer also stays within that. The examples
+        are the first of the data set; of MMLU, of the question's subject. Without room for one there is none: the
+        question itself is never cut.
 
         Raises:
             DataError: there are fewer examples than asked for.
@@ -38,10 +39,23 @@ class Darumeru(ConfigurableTask):
                 f"{self.task_name}: {num_fewshot} few-shot examples asked for, the data have {len(examples)}"
             )
         self.sampler.replace_df(examples)
-        told = self.config.metadata or {}
-        tokenizer = str(told.get("tokenizer") or told.get("pretrained") or "")
         for shots in range(num_fewshot, 0, -1):
             context = str(super().fewshot_context(doc, num_fewshot=shots, **how))
-            if len(tokens(context, tokenizer=tokenizer)) <= ROOM:
+            if self._count(context) <= self._room(doc):
                 return context
         return str(super().fewshot_context(doc, num_fewshot=0, **how))
+
+    def _room(self, doc: Mapping[str, Any]) -> int:
+        """Tokens that the prompt may have."""
+        told = self.config.metadata or {}
+        if "context" not in told:
+            return ROOM
+        if "choices" in doc:
+            answer = max(map(self._count, doc["choices"]))
+        else:
+            answer = int((self.config.generation_kwargs or {})["max_gen_toks"])
+        return min(ROOM, int(told["context"]) - answer - 1)  # 1: of the beginning
+
+    def _count(self, text: str) -> int:
+        told = self.config.metadata or {}
+        return len(tokens(text, tokenizer=str(told.get("tokenizer") or told.get("pretrained") or "")))
