@@ -100,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
         verbs, "inspect", _inspect, "what a model, tokenizer or artifact folder is, and whether it is healthy"
     )
     inspect.add_argument("folder", type=Path)
+    card = _verb(verbs, "card", _card, "a model's card, with an evaluation's numbers on it: what `lep push` publishes")
+    card.add_argument("model", type=Path, metavar="MODEL", help="folder of a model that lep made")
+    card.add_argument("evaluation", type=Path, metavar="EVALUATION", nargs="?", help="an evaluation that measured it")
     compare = _verb(verbs, "compare", _compare, "two tokenizers side by side: vocabularies, and how they write texts")
     compare.add_argument("a", type=Path, metavar="A", help="a tokenizer: a folder or a file")
     compare.add_argument("b", type=Path, metavar="B", help="another one")
@@ -220,6 +223,13 @@ def _inspect(options: argparse.Namespace, console: Console) -> int:
         for words in told:
             console.print(Text.assemble((kind, style), f": {words}"), soft_wrap=True)
     return 1 if found.problems else 0
+
+
+def _card(options: argparse.Namespace, console: Console) -> int:
+    from lep.reporting.card import card_text
+
+    console.out(card_text(options.model, options.evaluation), end="")
+    return 0
 
 
 def _compare(options: argparse.Namespace, console: Console) -> int:

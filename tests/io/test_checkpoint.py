@@ -154,7 +154,9 @@ def test_an_interrupted_copy_can_be_made_again(model_folders, tmp_path) -> None:
     assert {shard: shard.read_bytes() for shard in source.checkpoint.shards} == before
 
 
-def test_configuration_and_small_files_are_carried_but_no_tokenizer_and_nothing_of_lep(model_folders, tmp_path) -> None:
+def test_configuration_and_small_files_are_carried_but_no_tokenizer_card_and_nothing_of_lep(
+    model_folders, tmp_path
+) -> None:
     source = open_model(model_folders[True, 1])
     extra = {"README.md": "card", "LICENSE": "free", "manifest.json": "{}", "composed_rows.json": "[]"}
     for name, text in extra.items():
@@ -165,7 +167,7 @@ def test_configuration_and_small_files_are_carried_but_no_tokenizer_and_nothing_
         for name in extra:
             (source.path / name).unlink()
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"README.md", "LICENSE", "config.json", "generation_config.json", "model.safetensors"}
+    assert names == {"LICENSE", "config.json", "generation_config.json", "model.safetensors"}
     assert read_json(tmp_path / "config.json") == {**source.config, "vocab_size": ROWS}
     assert (tmp_path / "generation_config.json").read_bytes() == (source.path / "generation_config.json").read_bytes()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import field_validator, model_validator
 
-from lep.config.settings import Settings
+from lep.config.settings import How, Settings
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -27,6 +27,9 @@ class Origin(Settings):
     """The data set's split; none: `train`."""
     revision: str | None = None
     """Branch, tag or commit of a data set on the hub; none: the newest, so that a later run may read other text."""
+    license: Annotated[str | None, How] = None
+    """The text's licence, as the hub calls it (`cc-by-sa-4.0`), for the cards of models that learn from it; none: what
+    the card in a data set's folder says."""
 
     @field_validator("dataset")
     @classmethod

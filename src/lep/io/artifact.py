@@ -82,6 +82,8 @@ class Plan:
     inputs: Mapping[str, Path]
     free: frozenset[str] = frozenset()
     """Settings that do not count: interrupted work goes on with others."""
+    describe: Callable[[Path, Manifest], None] | None = None
+    """Adds to the folder, when all work is done, what tells people about it."""
 
     @property
     def partial(self) -> Path:
@@ -167,6 +169,8 @@ def _complete(plan: Plan, work: Callable[[Path], Mapping[str, Any]], *, replace:
         peak_memory_bytes=_peak_memory(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    if plan.describe:
+        plan.describe(plan.partial, manifest)
     _finish(plan, manifest)
     return True
 
@@ -258,9 +262,8 @@ def _remember(partial: Path, identity: str, seconds: float) -> None:
 
 def _finish(plan: Plan, manifest: Manifest) -> None:
     (plan.partial / ".work").unlink()
-    text = json.dumps(asdict(manifest), ensure_ascii=False, indent=1)
     with (plan.partial / MANIFEST).open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
+        file.write(json.dumps(asdict(manifest), ensure_ascii=False, indent=1) + "\n")
         file.flush()
         os.fsync(file.fileno())
     if plan.out.exists():

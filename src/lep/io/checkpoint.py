@@ -16,6 +16,7 @@ from torch import Tensor
 from lep.errors import CheckpointError
 from lep.io.families import TEXT_CONFIGS
 from lep.io.model import ModelFolder, read_json, write_json
+from lep.io.model_card import CARD
 from lep.io.rows import StoredRows
 from lep.io.sentencepiece_files import SENTENCEPIECE, State, special_names
 from lep.io.tensors import FLOATS, INDEX, Entry, read_header, view, write_shard
@@ -228,8 +229,8 @@ def _write_index(layout: Layout, target: Path) -> None:
 
 
 def _copy_side_files(source: ModelFolder, target: Path) -> None:
-    """Generation settings, licence, model card …: small files that are neither weights, tokenizer nor lep's own."""
-    skip = {*TOKENIZER_FILES, *LEP_FILES, "config.json", INDEX}
+    """Generation settings, licence …: small files that are neither weights, tokenizer nor lep's own, nor the card."""
+    skip = {*TOKENIZER_FILES, *LEP_FILES, "config.json", INDEX, CARD}
     for item in source.path.iterdir():
         if item.is_file() and item.name not in skip and item.suffix in (".json", ".txt", ".md", ".jinja", ""):
             shutil.copyfile(item, target / item.name)

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from lep.reporting import rounding
+from lep.reporting.evaluated import Evaluated
 from lep.reporting.facts import Facts, Room
 from lep.reporting.headline import language_name
 from lep.reporting.numbers import (
     Calibrated,
     Collected,
-    Evaluated,
     Initialized,
     Loss,
+    Numbers,
     Pretrained,
     Propagated,
     Retokenized,
@@ -38,16 +39,28 @@ def story(facts: Facts) -> tuple[Chapter, ...]:
     return tuple(_chapter([room for room in facts.rooms if room.manifest.room == name], facts) for name in names)
 
 
+def sentence(numbers: Sequence[Numbers], *, language: str) -> str:
+    """What one room did, several times perhaps, with the number that matters; nothing of a room without numbers.
+
+    Args:
+        numbers: of one room.
+        language: the one that the new vocabulary is for.
+    """
+    return _SENTENCES[type(numbers[0])](numbers, language) if numbers else ""
+
+
 def _chapter(rooms: Sequence[Room], facts: Facts) -> Chapter:
     manifests = [room.manifest for room in rooms]
     numbers = [room.numbers for room in rooms if room.numbers is not None]
-    sentence = _SENTENCES[type(numbers[0])](numbers, facts) if numbers else ""
     return Chapter(
-        manifests[0].room, sentence, sum(m.seconds for m in manifests), max(m.peak_memory_bytes for m in manifests)
+        manifests[0].room,
+        sentence(numbers, language=facts.language),
+        sum(m.seconds for m in manifests),
+        max(m.peak_memory_bytes for m in manifests),
     )
 
 
-def _collected(numbers: Sequence[Collected], _: Facts) -> str:
+def _collected(numbers: Sequence[Collected], _: str) -> str:
     found = [(language, item) for one in numbers for language, item in one.languages.items()]
     kept = " and ".join(
         f"{rounding.magnitude(item.characters_train)} characters of {language_name(language)}"
@@ -59,17 +72,17 @@ def _collected(numbers: Sequence[Collected], _: Facts) -> str:
     return f"{kept} to learn from; {share} of {rounding.count(read)} documents dropped."
 
 
-def _retokenized(numbers: Sequence[Retokenized], facts: Facts) -> str:
+def _retokenized(numbers: Sequence[Retokenized], language: str) -> str:
     one = numbers[0]
     text = f"{rounding.count(one.kept_tokens)} tokens of the base kept, {rounding.count(one.new_tokens)} new"
-    change = one.symbols_per_token.get(facts.language)
+    change = one.symbols_per_token.get(language)
     if change is None:
         return f"{text}."
     before, after = rounding.symbols_per_token(change.before), rounding.symbols_per_token(change.after)
-    return f"{text}; a token of {language_name(facts.language)} is {after} symbols, before {before}."
+    return f"{text}; a token of {language_name(language)} is {after} symbols, before {before}."
 
 
-def _initialized(numbers: Sequence[Initialized], _: Facts) -> str:
+def _initialized(numbers: Sequence[Initialized], _: str) -> str:
     one = numbers[0]
     pieces = rounding.decimal(one.mean_pieces, 1)
     return (
@@ -78,24 +91,24 @@ def _initialized(numbers: Sequence[Initialized], _: Facts) -> str:
     )
 
 
-def _pretrained(numbers: Sequence[Pretrained], facts: Facts) -> str:
+def _pretrained(numbers: Sequence[Pretrained], language: str) -> str:
     one = numbers[0]
     text = f"{rounding.magnitude(one.trained_tokens)} tokens, {rounding.speed(one.tokens_per_second)} a second"
-    measured = {point.step: point.bits_per_byte.get(facts.language) for point in one.curve}
+    measured = {point.step: point.bits_per_byte.get(language) for point in one.curve}
     first, best = measured.get(0), measured.get(one.best_step)
     if first is None or best is None:
         return f"{text}."
     change = f"{rounding.bits_per_byte(first)} → {rounding.bits_per_byte(best)}"
-    return f"{text}; bits per byte in {language_name(facts.language)} {change}."
+    return f"{text}; bits per byte in {language_name(language)} {change}."
 
 
-def _tuned(numbers: Sequence[Tuned], _: Facts) -> str:
+def _tuned(numbers: Sequence[Tuned], _: str) -> str:
     one = numbers[0]
     text = f"{rounding.count(one.examples)} conversations, {rounding.magnitude(one.trained_tokens)} tokens"
     return f"{text}; loss {_ends(one.losses)}." if one.losses else f"{text}."
 
 
-def _calibrated(numbers: Sequence[Calibrated], _: Facts) -> str:
+def _calibrated(numbers: Sequence[Calibrated], _: str) -> str:
     one = numbers[0]
     text = f"{rounding.count(one.kept)} of the instruct model's own {rounding.count(one.answers)} answers kept"
     if copies := one.examples - one.kept:
@@ -103,7 +116,7 @@ def _calibrated(numbers: Sequence[Calibrated], _: Facts) -> str:
     return f"{text}; loss {_ends(one.losses)}." if one.losses else f"{text}."
 
 
-def _propagated(numbers: Sequence[Propagated], _: Facts) -> str:
+def _propagated(numbers: Sequence[Propagated], _: str) -> str:
     methods = ", ".join(one.method for one in numbers)
     text = f"{len(numbers)} models: {methods}" if len(numbers) > 1 else f"By {methods}"
     for one in numbers:
@@ -115,7 +128,7 @@ def _propagated(numbers: Sequence[Propagated], _: Facts) -> str:
     return f"{text}."
 
 
-def _evaluated(numbers: Sequence[Evaluated], _: Facts) -> str:
+def _evaluated(numbers: Sequence[Evaluated], _: str) -> str:
     models = numbers[0].models
     scores = [score for model in models.values() if model.skills and (score := model.skills.get("all"))]
     text = f"{len(models)} models" if len(models) > 1 else "One model"
@@ -126,7 +139,7 @@ def _ends(losses: Sequence[Loss]) -> str:
     return f"{rounding.decimal(losses[0].loss)} → {rounding.decimal(losses[-1].loss)}"
 
 
-_SENTENCES: dict[type, Callable[[Any, Facts], str]] = {
+_SENTENCES: dict[type, Callable[[Any, str], str]] = {
     Collected: _collected,
     Retokenized: _retokenized,
     Initialized: _initialized,
