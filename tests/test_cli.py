@@ -176,7 +176,8 @@ def test_explain_shows_every_knob_with_its_type(capsys) -> None:
             line = next(line for line in out.splitlines() if line.split()[:1] == [name])
             assert " ".join((knob.description or "").split()[:3]) in line
     assert "dict[str, Source]" in whole and "dict[str, Path]" in whole and "dict[str, float]" in whole
-    assert "FieldInfo" not in whole
+    assert "sources.NAME.files" in whole and "teacher.url" in whole
+    assert "FieldInfo" not in whole and "Undefined" not in whole
 
 
 def test_compare_shows_two_tokenizers_on_texts(recipe: Path, tokenizers, tmp_path: Path, capsys) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -14,7 +13,7 @@ from importlib.metadata import version
 from io import StringIO
 from itertools import groupby
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import argcomplete
 from rich.console import Console
@@ -23,6 +22,7 @@ from rich.text import Text
 
 from lep.completion import complete
 from lep.config import ROOMS
+from lep.config.knobs import knobs
 from lep.engine.processes import give_up, is_main, leave, main_first, rank
 from lep.errors import LepError, UsageError
 from lep.terminal import Bar, Lines, compare_trainings, summary
@@ -35,12 +35,13 @@ _FLAGS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 an error of the world, 2 of usage."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ["TQDM_DISABLE"] = "1"  # looked at when a library is loaded; our bars stand in the place of theirs
     errors = Console(stderr=True, highlight=False)
     try:
         with main_first():
             options = _parsed(arguments)
+            os.environ.setdefault("HF_HUB_OFFLINE", "0" if getattr(options, "export_data", None) else "1")
             code = options.act(options, Console(highlight=False, quiet=not is_main()))
         leave()
         return code
@@ -91,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
         verb.set_defaults(room=room)
         verb.add_argument("words", nargs="*", metavar="[recipe.yaml] key=value", help=f"see `lep explain {room}`")
         _how(verb)
+        if room == "evaluate":
+            words = "only fetch the benchmark's data from the hub into this folder, for benchmark.data where no hub is"
+            verb.add_argument("--export-data", type=Path, metavar="DIR", help=words)
     explain = _verb(verbs, "explain", _explain, "every knob: name, type, default, one sentence")
     explain.add_argument("room", nargs="?", choices=ROOMS)
     check = _verb(verbs, "check", _check, "parse a recipe and look whether its inputs are there; do no work")
@@ -133,6 +137,8 @@ def _room(options: argparse.Namespace, console: Console) -> int:
     from lep import pipeline
 
     words: list[str] = options.words
+    if getattr(options, "export_data", None):
+        return _export(options.export_data, words, console)
     if words and words[0].endswith((".yaml", ".yml")):
         overrides = [word if word.startswith("out=") else f"{options.room}.{word}" for word in words[1:]]
         steps = pipeline.load_recipe(Path(words[0]), overrides, last=options.room)
@@ -160,6 +166,19 @@ def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -
     trained = [step for step in steps if step.room == "pretrain"]
     if len(trained) > 1 and is_main():
         compare_trainings(trained, console)
+    return 0
+
+
+def _export(folder: Path, words: Sequence[str], console: Console) -> int:
+    from lep.evaluation.darumeru.sources import export
+    from lep.progress import listen
+
+    if words:
+        raise UsageError(f"--export-data fetches the whole benchmark and takes no settings; found {' '.join(words)}")
+    _silence_libraries()
+    listen(Bar(console) if console.is_terminal else Lines(console))
+    export(folder)
+    console.print(f"{folder}: the data sets of Darumeru; say benchmark.data={folder}", markup=False, soft_wrap=True)
     return 0
 
 
@@ -191,21 +210,12 @@ def _explain(options: argparse.Namespace, console: Console) -> int:
     for room, settings in ROOMS.items():
         if options.room in (None, room):
             table = Table("knob", "type", "default", "what it is", box=None)
-            types = get_type_hints(settings)
-            for name, knob in settings.model_fields.items():
-                default = "required" if knob.is_required() else str(knob.default)
-                table.add_row(name, *map(Text, (_type_name(types[name]), default, knob.description or "")))
+            for knob in knobs(settings):
+                table.add_row(knob.name, *map(Text, (knob.type, knob.default, knob.words)))
             console.print(f"{room}: {settings.__doc__}", markup=False, soft_wrap=True)
             console.print(table)
             console.print()
     return 0
-
-
-def _type_name(annotation: Any) -> str:
-    name = (
-        annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
-    )
-    return re.sub(r"(\w+\.)+(?=\w)", "", name)  # without the modules
 
 
 def _inspect(options: argparse.Namespace, console: Console) -> int:
@@ -272,7 +282,6 @@ def _silence_libraries() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
-    os.environ["TQDM_DISABLE"] = "1"  # trl's
 
 
 if __name__ == "__main__":
