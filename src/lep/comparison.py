@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lep.core.metrics import symbols_per_token
+from lep.core.metrics import bytes_per_token, symbols_per_token
 from lep.core.scripts import script_of
 from lep.core.vocabulary import Kind, Vocabulary
 from lep.errors import DataError
 from lep.io.corpus import Split, corpus_documents, corpus_languages
+from lep.io.documents import beginning
 from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
 
 CHARACTERS = 1_000_000
@@ -164,20 +165,10 @@ def _read_language(texts: Path, language: str) -> tuple[Sample, list[str]]:
 
 def _read_half(texts: Path, language: str, half: Split) -> tuple[Sample, list[str]]:
     skipped: Counter[str] = Counter()
-    read = _beginning(corpus_documents(texts, language, half, skipped=skipped))
+    read = beginning(corpus_documents(texts, language, half, skipped=skipped), characters=CHARACTERS)
     found = [document for document in read if document.strip()]
     words = sum(len(document.split()) for document in found)
     return Sample(half, len(found), sum(map(len, found)), words, dict(skipped)), found
-
-
-def _beginning(documents: Iterable[str]) -> Iterator[str]:
-    """The first `CHARACTERS` of some documents; the last one is cut."""
-    left = CHARACTERS
-    for document in documents:
-        yield document[:left]
-        left -= len(document)
-        if left <= 0:
-            return
 
 
 def _read_tokenizer(path: Path) -> TokenizerFile:
@@ -228,7 +219,7 @@ def _write(file: TokenizerFile, texts: Sequence[str], *, used: set[int]) -> Writ
     lengths = {word: len(file.segment(f" {word}".encode())) for word in words}
     return Writing(
         tokens=tokens,
-        bytes_per_token=sum(len(text.encode()) for text in texts) / tokens if tokens else None,
+        bytes_per_token=bytes_per_token(texts, tokens=tokens) if tokens else None,
         symbols_per_token=symbols_per_token(texts, tokens=tokens) if tokens else None,
         words_in_few=sum(n for word, n in words.items() if 0 < lengths[word] <= FEW_TOKENS) / words.total(),
         words_unspelt=sum(n for word, n in words.items() if not lengths[word]) / words.total(),

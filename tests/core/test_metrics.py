@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
-from lep.core.metrics import accuracy, bits_per_byte, symbols_per_token
+from lep.core.metrics import accuracy, bits_per_byte, bytes_per_token, median_interval, symbols_per_token
 
 
 def test_symbols_are_characters_and_bytes_are_utf8() -> None:
     assert symbols_per_token(["мир", "abc"], tokens=3) == 2
+    assert bytes_per_token(["мир", "abc"], tokens=3) == 3
     assert bits_per_byte(["мир", "abc"], bits=18.0) == 2
 
 
@@ -25,3 +26,17 @@ def test_accuracy_interval_is_wilsons(correct: int, items: int) -> None:
 def test_accuracy_of_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="no items"):
         accuracy(0, 0)
+
+
+def test_six_values_hold_the_median_between_them_more_are_told_apart() -> None:
+    assert median_interval([3.0, 1.0, 2.0, 6.0, 5.0, 4.0]) == (1, 6)
+    assert median_interval([float(i) for i in range(9)]) == (1, 7)  # 2 · P(Bin(9, ½) < 2) = 0.039
+    with pytest.raises(ValueError, match=r"5 values have no interval of 0\.95"):
+        median_interval([0.0] * 5)
+
+
+@pytest.mark.parametrize("n", [6, 17, 40])
+def test_the_median_interval_is_the_narrowest_that_is_sure_enough(n: int) -> None:
+    low, high = median_interval([float(i) for i in range(n)])
+    assert high == n - 1 - low
+    assert 2 * binom.cdf(low, n, 0.5) <= 0.05 < 2 * binom.cdf(low + 1, n, 0.5)

@@ -6,6 +6,7 @@ import gzip
 import json
 import lzma
 import re
+from collections import Counter
 from pathlib import Path
 
 import pyarrow
@@ -18,6 +19,7 @@ from lep.io.documents import (
     document_files,
     read_dataset,
     read_documents,
+    read_excerpt,
 )
 
 DOCUMENTS = ["Первый документ.\nДве строки.", "second", "третий 😀"]
@@ -173,3 +175,18 @@ def test_a_data_set_out_of_reach_says_how_to_reach_it(monkeypatch: pytest.Monkey
     with pytest.raises(DataError, match=r"owner/name: .*HF_HUB_OFFLINE=0.*--repo-type dataset owner/name") as error:
         list(read_dataset("owner/name", name=None, split="train", revision=None))
     assert "name that folder" in str(error.value)
+
+
+def test_an_excerpt_is_the_beginning_of_all_files_without_what_is_no_document(tmp_path: Path) -> None:
+    first, second, empty = tmp_path / "a.txt", tmp_path / "b.jsonl", tmp_path / "c.jsonl"
+    first.write_text("eins\n\nzwei\n")
+    second.write_text('{"text": "  "}\nno\n{"text": "drei"}\n{"text": "vier"}\n')
+    empty.touch()
+    skipped: Counter[str] = Counter()
+    assert read_excerpt([first, second], characters=10, skipped=skipped) == ["eins", "zwei", "dr"]
+    assert skipped == {"not JSON": 1}
+    with pytest.raises(DataError, match=r"c\.jsonl: no documents; the file is empty"):
+        read_excerpt([empty], characters=10, skipped=Counter())
+    empty.write_text("no\n")
+    with pytest.raises(DataError, match=r"c\.jsonl: no documents \(1 × not JSON\)"):
+        read_excerpt([empty], characters=10, skipped=Counter())

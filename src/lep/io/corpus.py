@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from lep.errors import DataError
-from lep.io.documents import Rejected, read_documents
+from lep.io.documents import Rejected, beginning, read_documents
 
 Split = Literal["train", "heldout"]
 
@@ -67,13 +67,7 @@ def corpus_documents(
 
 def heldout_excerpt(corpus: Path, language: str, *, characters: int) -> list[str]:
     """The first held-out documents of a language, up to about so many characters; the last one is cut."""
-    excerpt: list[str] = []
-    left = characters
-    for document in corpus_documents(corpus, language, "heldout"):
-        excerpt.append(document[:left])
-        left -= len(document)
-        if left <= 0:
-            break
+    excerpt = list(beginning(corpus_documents(corpus, language, "heldout"), characters=characters))
     if not any(excerpt):
         raise DataError(f"{corpus}: nothing of {language!r} is held out; give more text, or a larger heldout_share")
     return excerpt

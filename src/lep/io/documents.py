@@ -7,7 +7,8 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -71,6 +72,42 @@ def document_files(path: Path, *, kinds: Sequence[str] = _KINDS) -> list[Path]:
         raise DataError(
             f"{path}: no files of documents in this folder; expected {', '.join(kinds)} (texts also as .gz, .xz)"
         )
+    return found
+
+
+def beginning(documents: Iterable[str], *, characters: int) -> Iterator[str]:
+    """The first documents, up to so many characters; the last one is cut."""
+    left = characters
+    for document in documents:
+        yield document[:left]
+        left -= len(document)
+        if left <= 0:
+            return
+
+
+def read_excerpt(files: Sequence[Path], *, characters: int, skipped: Counter[str]) -> list[str]:
+    """The beginning of some files, read one after the other: see `beginning`. Blank documents do not count.
+
+    Args:
+        files: what `read_documents` reads.
+        characters: so many at the most.
+        skipped: counts the bad documents that were met, by reason.
+
+    Raises:
+        DataError: a file cannot be read, or none of them has a document.
+    """
+
+    def good() -> Iterator[str]:
+        for document in (document for file in files for document in read_documents(file)):
+            if isinstance(document, Rejected):
+                skipped[document.reason] += 1
+            elif document.strip():
+                yield document
+
+    found = list(beginning(good(), characters=characters))
+    if not found:
+        names, reasons = ", ".join(map(str, files)), "; ".join(f"{n} × {why}" for why, n in skipped.items())
+        raise DataError(f"{names}: no documents" + (f" ({reasons})" if reasons else "; the file is empty"))
     return found
 
 
