@@ -50,6 +50,34 @@ def test_what_is_exported_reads_as_what_the_hub_has(hub, tmp_path: Path, data: s
             assert sorted(a, key=str) == sorted(b, key=str), name  # subjects come in the order of their names
 
 
+def test_an_interrupted_export_goes_on_with_the_file_that_broke(hub, tmp_path: Path, monkeypatch) -> None:
+    download = huggingface_hub.hf_hub_download
+
+    def breaks(repository: str, inside: str, **how: str) -> str:
+        if inside.startswith("data/rcb/prompt"):
+            raise LocalEntryNotFoundError("the cable")
+        return download(repository, inside, **how)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", breaks)
+    with pytest.raises(DataError, match=r"rcb/prompt.*\(the cable\)"):
+        export(tmp_path / "carried")
+    assert (tmp_path / "carried/rcb/test.jsonl").exists() and not (tmp_path / "carried/rcb/prompt.jsonl").exists()
+    first = len(hub)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    export(tmp_path / "carried")
+    files = [file for source in SOURCES.values() for split in source.files.values() for file in split]
+    assert len(hub) == len(files) and hub[first][1] == "data/rcb/prompt.jsonl"
+    assert not list((tmp_path / "carried").glob("*/*.partial"))
+
+
+def test_what_is_exported_is_looked_at(hub, tmp_path: Path, monkeypatch) -> None:
+    strange = tmp_path / "strange.jsonl"
+    strange.write_text('{"question": "?"}\n')
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(strange))
+    with pytest.raises(DataError, match=r"strange.jsonl:1: no column 'inputs'; multiq needs inputs, outputs"):
+        export(tmp_path / "carried")
+
+
 def test_the_hub_is_asked_for_a_pinned_revision(hub) -> None:
     assert len(list(rows("parus", split="test"))) == 5
     assert hub == [("RefalMachine/darumeru", "data/parus/test.jsonl", "aa98587d7c0b7e8e437dba126bb452daa1de386b")]
@@ -62,7 +90,7 @@ def test_a_hub_out_of_reach_tells_of_the_folder(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("DARUMERU_DATA", raising=False)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     with pytest.raises(
-        DataError, match=r"RefalMachine/darumeru: data/parus.* \(offline\); .* point DARUMERU_DATA to a folder"
+        DataError, match=r"RefalMachine/darumeru: data/parus.* \(offline\); allow the network .* or DARUMERU_DATA"
     ):
         list(rows("parus", split="test"))
 

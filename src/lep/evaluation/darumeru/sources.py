@@ -80,6 +80,31 @@ def rows(name: str, *, split: str, folder: str | None = None) -> Iterator[Record
     """
     local = folder or os.environ.get(FOLDER_VARIABLE)
     found = _local(name, split=split, folder=Path(local)) if local else _hub(name, split=split)
+    return _checked(found, name, split=split, where=local or SOURCES[name].repository)
+
+
+def export(folder: Path) -> None:
+    """Fetch every data set from the hub, and write the local folder; what is there already is not fetched again.
+
+    Raises:
+        DataError: the hub cannot be reached, or a data set is not as `rows` needs it; what was fetched is kept.
+    """
+    files = [(name, split, folder / name / f"{split}.jsonl") for name in SOURCES for split in SPLITS]
+    left = [one for one in files if not one[2].exists()]
+    done = len(files) - len(left)
+    with progress("fetching the benchmark", total=len(files), unit="files", done=done) as advance:
+        for name, split, file in left:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(".partial")
+            with partial.open("w", encoding="utf-8") as stream:
+                found = _hub(name, split=split)
+                for record in _checked(found, name, split=split, where=SOURCES[name].repository):
+                    stream.write(json.dumps(record.row, ensure_ascii=False) + "\n")
+            partial.rename(file)
+            advance(1)
+
+
+def _checked(found: Iterator[Record], name: str, *, split: str, where: str) -> Iterator[Record]:
     empty = True
     for record in found:
         empty = False
@@ -91,19 +116,7 @@ def rows(name: str, *, split: str, folder: str | None = None) -> Iterator[Record
             )
         yield record
     if empty:
-        raise DataError(f"{local or SOURCES[name].repository}: {name} holds no rows of {split}")
-
-
-def export(folder: Path) -> None:
-    """Fetch every data set from the hub once, and write the local folder."""
-    with progress("fetching the benchmark", total=len(SOURCES) * len(SPLITS), unit="files") as advance:
-        for name in SOURCES:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            for split in SPLITS:
-                with (folder / name / f"{split}.jsonl").open("w", encoding="utf-8") as file:
-                    for record in _hub(name, split=split):
-                        file.write(json.dumps(record.row, ensure_ascii=False) + "\n")
-                advance(1)
+        raise DataError(f"{where}: {name} holds no rows of {split}")
 
 
 def _local(name: str, *, split: str, folder: Path) -> Iterator[Record]:
@@ -112,7 +125,7 @@ def _local(name: str, *, split: str, folder: Path) -> Iterator[Record]:
             return read_records(file)
     raise DataError(
         f"{folder / name}: expected {split}.jsonl (or .parquet) there; "
-        f"unset {FOLDER_VARIABLE} and the setting `data` to fetch it from the hub"
+        f"with neither {FOLDER_VARIABLE} nor the setting `data`, it comes from the hub"
     )
 
 
@@ -127,7 +140,8 @@ def _hub(name: str, *, split: str) -> Iterator[Record]:
         except (OSError, HfHubHTTPError) as error:
             raise DataError(
                 f"{source.repository}: {inside} of revision {source.revision} cannot be fetched ({error}); "
-                f"in a closed network, point {FOLDER_VARIABLE} to a folder that was exported outside"
+                "allow the network with HF_HUB_OFFLINE=0 before the command, or, where there is none, name a folder "
+                f"that `lep evaluate --export-data` wrote elsewhere: benchmark.data, or {FOLDER_VARIABLE}"
             ) from None
         subject = inside.partition("/")[0]
         for record in read_records(Path(file)):
