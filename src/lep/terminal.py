@@ -89,7 +89,8 @@ def summary(step: Any, did: bool, console: Console) -> None:
         for row in found.rows:
             table.add_row(row.model, *map(str, row.cells))
         Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
-        _benchmark(manifest.numbers, console)
+        for tell in (_benchmark, _efficiency, _side_effects):
+            tell(manifest.numbers, console)
     if step.room == "retokenize":
         _vocabulary(manifest.numbers, console)
     if step.room == "advise":
@@ -194,29 +195,56 @@ def _benchmark(numbers: Mapping[str, Any], console: Console) -> None:
     if not (benchmark := parse_evaluation(numbers).benchmark):
         return
     found = scores(benchmark)
-    against = f", and the difference to {found.reference}" if found.reference else ""
-    table = Table(title=f"Darumeru: score, 95 % interval{against}", title_justify="left", title_style="bold")
-    for heading in ("model", *found.columns):
-        table.add_column(heading)
-    for line in found.models:
-        table.add_row(line.name, *map(str, line.cells))
-    Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
+    _grid(found.groups, f"Darumeru: score, 95 % interval{_against(found.reference)}", console)
     for remark in found.remarks:
         console.print(f"  · {remark}", style="dim", markup=False, soft_wrap=True)
+
+
+def _efficiency(numbers: Mapping[str, Any], console: Console) -> None:
+    """The text that was read when speed was measured."""
+    from lep.reporting.efficiency import by_text, reference
+    from lep.reporting.numbers import parse_evaluation
+
+    if efficiency := parse_evaluation(numbers).efficiency:
+        grid = by_text(efficiency)[0]
+        title = f"Efficiency, {grid.title}: characters per second{_against(reference(efficiency))}"
+        _grid(grid, title, console)
+
+
+def _side_effects(numbers: Mapping[str, Any], console: Console) -> None:
+    from lep.reporting.numbers import parse_evaluation
+    from lep.reporting.side_effects import grids, reference
+
+    if effects := parse_evaluation(numbers).side_effects:
+        for grid in grids(effects):
+            _grid(grid, f"{grid.title}{_against(reference(effects))}", console)
+
+
+def _against(reference: str) -> str:
+    return f", and against {reference}" if reference else ""
+
+
+def _grid(grid: Any, title: str, console: Console) -> None:
+    console.print(Text(title, style="bold"))
+    table = Table("model", *grid.columns)
+    for line in grid.lines:
+        table.add_row(line.name, *map(str, line.cells))
+    Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
 
 
 def _beside_paper(numbers: Mapping[str, Any], console: Console) -> None:
     """Our scores and the paper's, and what differs in how they were measured."""
     from lep.reporting.paper import parse_beside
-    from lep.reporting.rounding import change, score
+    from lep.reporting.rounding import score, signed
 
     for one in parse_beside(numbers.get("paper", ())):
-        table = Table(title=f"{one.table}: {one.row}", title_justify="left", title_style="bold")
+        console.print(Text(f"{one.table}: {one.row}", style="bold"))
+        table = Table()
         for heading in ("", *(pair.column for pair in one.pairs)):
             table.add_column(heading, justify="right" if heading else "left")
         table.add_row("the paper", *(score(pair.paper) for pair in one.pairs))
         table.add_row(one.model, *(score(pair.ours.score if pair.ours else None) for pair in one.pairs))
-        table.add_row("difference", *(change(pair.difference) for pair in one.pairs))
+        table.add_row("difference", *(signed(pair.difference) for pair in one.pairs))
         Console(width=max(console.width, 120) if not console.is_terminal else None).print(table)
         for remark in one.remarks:
             console.print(f"  · {remark}", style="dim", markup=False, soft_wrap=True)

@@ -17,14 +17,14 @@ def found(numbers) -> Scores:
 
 def test_models_by_groups_and_tasks_by_models() -> None:
     shown = found(benchmark())
-    assert (shown.reference, shown.columns, shown.remarks) == ("base", COLUMNS, ())
-    assert [line.name for line in shown.models] == list(NAMES)
-    assert len(shown.tasks) == 17
-    assert (shown.tasks[3].name, shown.tasks[3].note) == ("multiq", "DaruMERA, 120 items")
-    assert str(shown.models[0].cells[0]) == "0.400 (0.350–0.450)"
-    assert str(shown.models[1].cells[0]) == "0.430 (0.380–0.480)\n+0.030 noise"
-    assert str(shown.models[-1].cells[0]) == "0.550 (0.500–0.600)\n+0.150 better"
-    assert shown.tasks[3].cells == tuple(line.cells[2] for line in shown.models)
+    assert (shown.reference, shown.groups.columns, shown.remarks) == ("base", COLUMNS, ())
+    assert [line.name for line in shown.groups.lines] == list(NAMES)
+    assert len(shown.tasks.lines) == 17
+    assert (shown.tasks.lines[3].name, shown.tasks.lines[3].note) == ("multiq", "DaruMERA, 120 items")
+    assert str(shown.groups.lines[0].cells[0]) == "0.400 (0.350–0.450)"
+    assert str(shown.groups.lines[1].cells[0]) == "0.430 (0.380–0.480)\n+0.030 noise"
+    assert str(shown.groups.lines[-1].cells[0]) == "0.550 (0.500–0.600)\n+0.150 better"
+    assert shown.tasks.lines[3].cells == tuple(line.cells[2] for line in shown.groups.lines)
 
 
 def test_worse_is_worse_only_beyond_the_noise() -> None:
@@ -32,17 +32,17 @@ def test_worse_is_worse_only_beyond_the_noise() -> None:
     change = numbers["differences"]["swap"]["groups"]
     change["DaruSum"] = {"difference": -0.2, "interval": [-0.3, -0.1]}
     change["DaruMERA"] = {"difference": -0.2, "interval": [-0.4, 0.0]}
-    _, _, mera, daru_sum, *_ = found(numbers).models[3].cells
+    _, _, mera, daru_sum, *_ = found(numbers).groups.lines[3].cells
     assert (daru_sum.change, daru_sum.verdict, mera.verdict) == ("−0.200", "worse", "noise")
 
 
 def test_a_failed_task_is_told_where_it_is_missing() -> None:
     shown = found(benchmark(missing="use"))
-    assert shown.columns == COLUMNS[1:]
-    assert [cell.value[-1] for cell in shown.models[0].cells] == list("0*000")
+    assert shown.groups.columns == COLUMNS[1:]
+    assert [cell.value[-1] for cell in shown.groups.lines[0].cells] == list("0*000")
     assert "no score of use; averages are of the others" in shown.remarks[0]
     assert shown.remarks[1] == f"{', '.join(NAMES)}: use failed: no rows"
-    assert {cell.value for line in shown.tasks if line.name == "use" for cell in line.cells} == {"failed"}
+    assert {cell.value for line in shown.tasks.lines if line.name == "use" for cell in line.cells} == {"failed"}
 
 
 def test_settings_that_make_another_benchmark_are_told() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lep.reporting.facts import gather
 from lep.reporting.headline import headline
 
-from .made_up import Write, evaluated
+from .made_up import Write, benchmark, evaluated
 
 
 def test_verdicts_of_the_made_up_run(run: Path) -> None:
@@ -19,7 +21,29 @@ def test_verdicts_of_the_made_up_run(run: Path) -> None:
         "bits per byte, Russian": ("worse", "worse"),
         "bits per byte, English": ("worse", "worse"),
         "skill items right": ("worse, within the interval", "neutral"),
+        "Darumeru": ("better, within the interval", "neutral"),
     }
+
+
+@pytest.mark.parametrize(("low", "words"), [(1.5, "better"), (0.9, "better, within the interval")])
+def test_speed_is_told_by_the_ratio_that_was_measured_in_turn(write: Write, low: float, words: str) -> None:
+    numbers = evaluated()
+    ratios = numbers["efficiency"]["ratios"]["conversion"]
+    ratios["against"], ratios["texts"]["ru"]["writing"] = "instruct", {"ratio": 1.7, "interval": [low, 2.0]}
+    item = _item(write, numbers, "characters per second")
+    assert (item.ratio, item.words) == ("1.70\u00a0×", words)
+
+
+def test_the_benchmark_is_told_by_the_paired_difference_where_there_is_one(write: Write) -> None:
+    numbers = evaluated()
+    changes = numbers["benchmark"]["differences"]["conversion"]
+    changes["against"], changes["micro"] = "instruct", {"difference": 0.09, "interval": [0.01, 0.17]}
+    assert _item(write, numbers, "Darumeru").words == "better"
+
+
+def test_an_average_that_lacks_a_task_is_no_headline(write: Write) -> None:
+    numbers = evaluated() | {"benchmark": benchmark(missing="use")}
+    assert _item(write, numbers, "Darumeru") is None
 
 
 def test_a_clear_loss_of_skills_is_worse(write: Write) -> None:
@@ -35,6 +59,11 @@ def test_what_looks_the_same_is_the_same(write: Write) -> None:
 def test_one_model_is_compared_with_nothing(write: Write) -> None:
     folder = write("one", room="evaluate", numbers={"models": {"only": evaluated()["models"]["instruct"]}})
     assert {(item.reference, item.verdict) for item in headline(gather(folder))} == {("", "")}
+
+
+def _item(write: Write, numbers: dict[str, Any], measure: str) -> Any:
+    found = headline(gather(write("some", room="evaluate", numbers=numbers)))
+    return next((item for item in found if item.measure == measure), None)
 
 
 def _skills(write: Write, *, names: tuple[str, ...]) -> Any:

@@ -20,8 +20,10 @@ from lep.reporting.table import main_table
 from .made_up import HOSTILE, NAMES, Write, evaluated
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SECTIONS = "walk vocabulary learning propagation models benchmark paper answers continuations record".split()
-CHARTS = 2 + 2 + 6 + 6
+SECTIONS = (
+    "walk vocabulary learning propagation models benchmark paper efficiency side-effects answers continuations record"
+).split()
+CHARTS = 2 + 2 + 6 + 6 + 2 + 2
 ROWS = {"conversion": "LLaMa-3-8B-Instruct/Extended/Conversion"}
 
 

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from lep.reporting import rounding
-from lep.reporting.evaluated import COLUMNS, Benchmark, Benchmarked, Change, Estimate
+from lep.reporting.cells import NOTHING, Grid, Line, Marked, marked
+from lep.reporting.evaluated import COLUMNS, Benchmark, Benchmarked, Estimate
+from lep.reporting.measures import Change, Value
 
 T = TypeVar("T")
 
 PREFIX = "darumeru_"
-
-
-@dataclass(frozen=True)
-class Marked:
-    """A score, rounded, and whether it differs from the reference's."""
-
-    value: str
-    interval: str = ""
-    change: str = ""
-    """The difference with its sign; empty for the reference itself."""
-    verdict: str = ""
-    """better · worse · noise; empty for the reference itself."""
-
-    def __str__(self) -> str:
-        """For a terminal."""
-        score = f"{self.value} ({self.interval})" if self.interval else self.value
-        return f"{score}\n{self.change} {self.verdict}" if self.verdict else score
-
-
-@dataclass(frozen=True)
-class Line:
-    """A model, or a task."""
-
-    name: str
-    note: str
-    cells: tuple[Marked, ...]
 
 
 @dataclass(frozen=True)
@@ -46,11 +22,10 @@ class Scores:
 
     reference: str
     """The model that the others are compared with; empty when there is only one."""
-    columns: tuple[str, ...]
-    """Of `models`."""
-    models: tuple[Line, ...]
-    tasks: tuple[Line, ...]
-    """A cell a model."""
+    groups: Grid
+    """Models by averages."""
+    tasks: Grid
+    """Tasks by models."""
     remarks: tuple[str, ...]
     """What the numbers leave out, a sentence each."""
 
@@ -62,9 +37,8 @@ def scores(benchmark: Benchmark) -> Scores:
     tasks = dict.fromkeys(task for model in found.values() for task in model.tasks)
     return Scores(
         next((changes.against for changes in benchmark.differences.values()), ""),
-        columns,
-        tuple(_model(name, columns, benchmark) for name in found),
-        tuple(_task(task, benchmark) for task in tasks),
+        Grid("By group", columns, tuple(_model(name, columns, benchmark) for name in found)),
+        Grid("Task by task", tuple(found), tuple(_task(task, benchmark) for task in tasks)),
         tuple(_remarks(benchmark)),
     )
 
@@ -72,7 +46,7 @@ def scores(benchmark: Benchmark) -> Scores:
 def _model(name: str, columns: tuple[str, ...], benchmark: Benchmark) -> Line:
     model, changes = benchmark.models[name], benchmark.differences.get(name)
     changed = changes.averages if changes else {}
-    cells = tuple(_marked(model.averages.get(column), changed.get(column)) for column in columns)
+    cells = tuple(_scored(model.averages.get(column), changed.get(column)) for column in columns)
     note = f"{model.shots}-shot, {'chat template' if model.chat_template else 'no chat template'}"
     return Line(name, note, cells)
 
@@ -82,25 +56,20 @@ def _task(task: str, benchmark: Benchmark) -> Line:
     for name, model in benchmark.models.items():
         found, changes = model.tasks.get(task), benchmark.differences.get(name)
         if found is None:
-            cells.append(Marked(rounding.NOTHING))
+            cells.append(NOTHING)
             continue
         group, items = found.group, max(items, found.items)
         change = changes.tasks.get(task) if changes else None
-        cells.append(Marked("failed") if found.error else _marked(found.estimate, change))
+        cells.append(Marked("failed") if found.error else _scored(found.estimate, change))
     note = f"{group}, {rounding.count(items)} item{'' if items == 1 else 's'}"
     return Line(task.removeprefix(PREFIX).replace("_", " "), note, tuple(cells))
 
 
-def _marked(found: Estimate | None, change: Change | None) -> Marked:
+def _scored(found: Estimate | None, change: Change | None) -> Marked:
     if found is None:
-        return Marked(rounding.NOTHING)
-    value = rounding.score(found.score) + ("*" if found.missing else "")
-    interval = rounding.scores(*found.interval)
-    if change is None:
-        return Marked(value, interval)
-    low, high = change.interval
-    verdict = "better" if low > 0 else "worse" if high < 0 else "noise"
-    return Marked(value, interval, rounding.change(change.difference), verdict)
+        return NOTHING
+    cell = marked(Value(found.score, found.interval), change, rounding.score)
+    return replace(cell, value=f"{cell.value}*") if found.missing else cell
 
 
 def _remarks(benchmark: Benchmark) -> Iterator[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lep.reporting.measures import Change, Efficiency, SideEffects
+
 MICRO = "Micro-Avg"
 COLUMNS: tuple[str, ...] = (MICRO, "DaruMMLU", "DaruMERA", "DaruSum", "DaruCopy-EN", "DaruCopy-RU")
 """The averages of the benchmark, in the order of the paper's tables."""
@@ -84,14 +86,6 @@ class Benchmarked:
 
 
 @dataclass(frozen=True)
-class Change:
-    """A model's score less its reference's on the same items, with the 95 % interval of that."""
-
-    difference: float
-    interval: tuple[float, float]
-
-
-@dataclass(frozen=True)
 class Changes:
     """One model against its reference."""
 
@@ -161,6 +155,8 @@ class Evaluated:
     answers: tuple[Answer, ...] = ()
     continuations: tuple[Continuation, ...] = ()
     benchmark: Benchmark | None = None
+    efficiency: Efficiency | None = None
+    side_effects: SideEffects | None = None
 
     def languages(self) -> tuple[str, ...]:
         """All languages that a model was measured in, in the order of their first mention."""

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from lep.reporting import rounding
-from lep.reporting.evaluated import COLUMNS, Estimate
+from lep.reporting.evaluated import COLUMNS
 from lep.reporting.facts import Facts
 from lep.reporting.headline import language_name
+from lep.reporting.measures import Value
 from lep.reporting.numbers import Calibrated, Loss, Measured, Pretrained, Tuned
 from lep.reporting.svg import ACCENT, INK, MUTED, RULE, Chart, apart, draw
 
@@ -58,7 +59,7 @@ def skill_charts(facts: Facts) -> list[Chart]:
     models = {name: model.skills for name, model in facts.evaluation.models.items() if model.skills}
     skills = dict.fromkeys(skill for found in models.values() for skill in found)
     estimates = {
-        skill: {n: Estimate(s[skill].accuracy, (s[skill].low, s[skill].high)) for n, s in models.items() if skill in s}
+        skill: {n: Value(s[skill].accuracy, (s[skill].low, s[skill].high)) for n, s in models.items() if skill in s}
         for skill in skills
     }
     return [
@@ -75,16 +76,65 @@ def skill_charts(facts: Facts) -> list[Chart]:
 def benchmark_charts(facts: Facts) -> list[Chart]:
     """Scores with their intervals, a chart for the Micro-Avg and each group, a line a model."""
     models = facts.evaluation.benchmark.models if facts.evaluation.benchmark else {}
-    found = {column: {n: m.averages[column] for n, m in models.items() if column in m.averages} for column in COLUMNS}
+    found = {
+        column: {
+            name: Value(average.score, average.interval)
+            for name, model in models.items()
+            if (average := model.averages.get(column))
+        }
+        for column in COLUMNS
+    }
     return [
         draw(
-            lambda axes, estimates=estimates: _scores(axes, estimates, facts),
+            lambda axes, values=values: _measures(axes, values, facts, show=rounding.score),
             name=f"score{index}",
             title=column,
-            size=_rows(len(estimates)),
+            size=_rows(len(values)),
         )
-        for index, (column, estimates) in enumerate(found.items())
-        if estimates
+        for index, (column, values) in enumerate(found.items())
+        if values
+    ]
+
+
+def speed_charts(facts: Facts) -> list[Chart]:
+    """Characters per second in the language that was read, a chart for reading and one for writing."""
+    if not (efficiency := facts.evaluation.efficiency):
+        return []
+    text = efficiency.settings.language
+    charts = []
+    for kind in ("reading", "writing"):
+        found = {name: getattr(model.texts[text], kind) for name, model in efficiency.models.items()}
+        charts.append(
+            draw(
+                lambda axes, found=found: _measures(axes, found, facts, show=rounding.speed, least=0.0),
+                name=kind,
+                title=f"{kind.capitalize()} {language_name(text)}, characters per second",
+                size=_rows(len(found)),
+            )
+        )
+    return charts
+
+
+def damage_charts(facts: Facts) -> list[Chart]:
+    """By how much bits per byte differ from the reference's, a chart a text: right of 0 is worse."""
+    differences = facts.evaluation.side_effects.differences if facts.evaluation.side_effects else {}
+    texts = dict.fromkeys(text for less in differences.values() for text in less.bits_per_byte)
+    found = {
+        text: {
+            name: Value(less.bits_per_byte[text].difference, less.bits_per_byte[text].interval)
+            for name, less in differences.items()
+            if text in less.bits_per_byte
+        }
+        for text in texts
+    }
+    return [
+        draw(
+            lambda axes, values=values: _measures(axes, values, facts, show=rounding.signed, at=0.0),
+            name=f"damage{index}",
+            title=language_name(text),
+            size=_rows(len(values)),
+        )
+        for index, (text, values) in enumerate(found.items())
     ]
 
 
@@ -123,28 +173,47 @@ def _loss(axes: Axes, losses: Sequence[Loss]) -> None:
     axes.text(1.03, ys[-1], rounding.decimal(ys[-1]), color=ACCENT, va="center", transform=axes.get_yaxis_transform())
 
 
-def _skill(axes: Axes, found: Mapping[str, Estimate], facts: Facts) -> None:
+def _skill(axes: Axes, found: Mapping[str, Value], facts: Facts) -> None:
     _intervals(axes, found, facts, show=lambda share: rounding.percent(share, 0))
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"])
 
 
-def _scores(axes: Axes, found: Mapping[str, Estimate], facts: Facts) -> None:
-    _intervals(axes, found, facts, show=rounding.score)
+def _measures(
+    axes: Axes,
+    found: Mapping[str, Value],
+    facts: Facts,
+    *,
+    show: Callable[[float | None], str],
+    at: float | None = None,
+    least: float | None = None,
+) -> None:
+    _intervals(axes, found, facts, show=show, at=at)
     axes.margins(x=0.06)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
+    if least is not None:
+        axes.set_xlim(left=least)
 
 
-def _intervals(axes: Axes, found: Mapping[str, Estimate], facts: Facts, *, show: Callable[[float], str]) -> None:
-    """A dot a model with the line of its interval."""
+def _intervals(
+    axes: Axes,
+    found: Mapping[str, Value],
+    facts: Facts,
+    *,
+    show: Callable[[float | None], str],
+    at: float | None = None,
+) -> None:
+    """A dot a model with the line of its interval; a dotted line at the reference's, or where it is said."""
     colors = {name: ACCENT if name == facts.result else INK if name == facts.reference else MUTED for name in found}
-    if facts.reference in found:
-        axes.axvline(found[facts.reference].score, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
+    if at is None and facts.reference in found:
+        at = found[facts.reference].value
+    if at is not None:
+        axes.axvline(at, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
     for height, (name, one) in enumerate(found.items()):
-        axes.plot(one.interval, [height, height], color=colors[name], linewidth=1.6, alpha=0.55)
-        axes.plot([one.score], [height], "o", color=colors[name], markersize=5.5, clip_on=False, zorder=3)
+        axes.plot(one.interval or (one.value,) * 2, [height] * 2, color=colors[name], linewidth=1.6, alpha=0.55)
+        axes.plot([one.value], [height], "o", color=colors[name], markersize=5.5, clip_on=False, zorder=3)
         place = axes.get_yaxis_transform()
-        axes.text(1.03, height, show(one.score), color=colors[name], va="center", transform=place)
+        axes.text(1.03, height, show(one.value), color=colors[name], va="center", transform=place)
     axes.set_yticks(range(len(found)), [_short(name) for name in found])
     for label, color in zip(axes.get_yticklabels(), colors.values(), strict=True):
         label.set_color(color)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lep.reporting import rounding
+from lep.reporting.cells import verdict
 from lep.reporting.evaluated import Model
 from lep.reporting.facts import Facts
 
 LANGUAGES = {
     "ar": "Arabic",
+    "az": "Azerbaijani",
     "be": "Belarusian",
     "de": "German",
     "en": "English",
@@ -69,9 +71,10 @@ def headline(facts: Facts) -> tuple[Comparison, ...]:
     others = [language for language in facts.evaluation.languages() if language != facts.language]
     found = [
         _density(result, reference, facts),
-        _speed(result, reference),
+        _speed(result, reference, facts),
         *(_prediction(result, reference, language) for language in (facts.language, *others)),
         _skills(result, reference),
+        _benchmark(facts),
     ]
     return tuple(item for item in found if item is not None)
 
@@ -86,11 +89,24 @@ def _density(result: Model, reference: Model | None, facts: Facts) -> Comparison
     return _compare(f"symbols per token, {name}", (mine, theirs), rounding.symbols_per_token, phrase=phrase)
 
 
-def _speed(result: Model, reference: Model | None) -> Comparison | None:
+def _speed(result: Model, reference: Model | None, facts: Facts) -> Comparison | None:
+    """By the ratio that was measured in turn, where there is one: it says what is noise, too."""
     mine = result.speed.characters_per_second if result.speed else None
     theirs = reference.speed.characters_per_second if reference and reference.speed else None
-    phrase = f"{rounding.ratio(mine, theirs)} its characters per second"
-    return _compare("characters per second", (mine, theirs), rounding.speed, phrase=phrase)
+    efficiency = facts.evaluation.efficiency
+    ratios = efficiency.ratios.get(facts.result) if efficiency else None
+    ratio, clear = rounding.ratio(mine, theirs), True
+    if efficiency and ratios and ratios.against == facts.reference:
+        paired = ratios.texts[efficiency.settings.language].writing
+        ratio, clear = rounding.ratio(paired.ratio, 1), verdict(paired) != "noise"
+    found = _compare(
+        "characters per second",
+        (mine, theirs),
+        rounding.speed,
+        phrase=f"{ratio} its characters per second",
+        clear=clear,
+    )
+    return replace(found, ratio=ratio) if found and found.ratio else found
 
 
 def _prediction(result: Model, reference: Model | None, language: str) -> Comparison | None:
@@ -113,6 +129,29 @@ def _skills(result: Model, reference: Model | None) -> Comparison | None:
         theirs.low <= mine.accuracy <= theirs.high or mine.low <= theirs.accuracy <= mine.high
     )
     return _compare("skill items right", shares, rounding.percent, phrase=phrase, clear=not doubt)
+
+
+def _benchmark(facts: Facts) -> Comparison | None:
+    """The Micro-Avg, where no task is missing; what is noise is told by the paired difference, where there is one."""
+    found = facts.evaluation.benchmark
+    if found is None or facts.result not in found.models:
+        return None
+    pair = [found.models[name].micro if name in found.models else None for name in (facts.result, facts.reference)]
+    mine, theirs = (None if one is None or one.missing else one for one in pair)
+    if mine is None:
+        return None
+    changes = found.differences.get(facts.result)
+    if changes and changes.micro and changes.against == facts.reference:
+        clear = verdict(changes.micro) != "noise"
+    else:
+        clear = theirs is None or mine.interval[0] > theirs.interval[1] or mine.interval[1] < theirs.interval[0]
+    return _compare(
+        "Darumeru",
+        (mine.score, None if theirs is None or facts.result == facts.reference else theirs.score),
+        rounding.score,
+        phrase=f"Darumeru {rounding.score(mine.score)} against {rounding.score(theirs.score if theirs else None)}",
+        clear=clear,
+    )
 
 
 def _compare(

@@ -11,19 +11,27 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from lep.io.artifact import flatten
-from lep.reporting import rounding
+from lep.reporting import efficiency, rounding, side_effects
 from lep.reporting.benchmark import scores
 from lep.reporting.evaluated import Evaluated
 from lep.reporting.facts import Facts, Room
-from lep.reporting.figures import benchmark_charts, learning_charts, loss_charts, skill_charts
+from lep.reporting.figures import (
+    benchmark_charts,
+    damage_charts,
+    learning_charts,
+    loss_charts,
+    skill_charts,
+    speed_charts,
+)
 from lep.reporting.headline import headline, language_name
+from lep.reporting.measures import Efficiency, SideEffects
 from lep.reporting.numbers import Propagated, Retokenized
 from lep.reporting.paper import Beside
 from lep.reporting.story import story
 from lep.reporting.table import main_table
 
 _MARKS = str.maketrans({" ": "·", "\n": "↵", "\r": "␍", "\t": "⇥"})
-_ROUNDED = "count decimal percent duration memory condition symbols_per_token score change".split()
+_ROUNDED = "count decimal percent duration memory condition symbols_per_token score signed".split()
 _OPEN = 6
 """Answers shown at once; the others unfold."""
 
@@ -87,12 +95,28 @@ def _sections(facts: Facts) -> dict[str, Any]:
         "counts": _counts(facts.evaluation),
         "benchmark": scores(facts.evaluation.benchmark) if facts.evaluation.benchmark else None,
         "benchmark_charts": benchmark_charts(facts),
+        "efficiency": _efficiency(facts.evaluation.efficiency),
+        "speed_charts": speed_charts(facts),
+        "side_effects": _side_effects(facts.evaluation.side_effects),
+        "damage_charts": damage_charts(facts),
         "answers": (facts.evaluation.answers[:_OPEN], facts.evaluation.answers[_OPEN:]),
         "costs": [(room, _share(room, facts)) for room in facts.rooms],
         "settings": {room.key: _settings(room) for room in facts.rooms},
         "inputs": {room.key: room.manifest.inputs for room in facts.rooms},
         "versions": _versions(facts),
     }
+
+
+def _efficiency(found: Efficiency | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    reference = efficiency.reference(found)
+    texts, models = efficiency.by_text(found), efficiency.by_model(found)
+    return {"reference": reference, "texts": texts, "models": models, "how": efficiency.how(found)}
+
+
+def _side_effects(found: SideEffects | None) -> dict[str, Any] | None:
+    return {"reference": side_effects.reference(found), "grids": side_effects.grids(found)} if found else None
 
 
 def _promises(numbers: Retokenized) -> list[tuple[bool, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 NOTHING = "–"
 _SPACE = "\u00a0"
@@ -34,14 +35,9 @@ def score(value: float | None) -> str:
     return decimal(value, 3)
 
 
-def scores(low: float, high: float) -> str:
-    """The ends of an interval of scores."""
-    return f"{low:.3f}–{high:.3f}"
-
-
-def change(value: float | None) -> str:
-    """A difference of scores, with its sign; a dash when there is none to tell."""
-    return NOTHING if value is None else f"{value:+.3f}".replace("-", "−")
+def signed(value: float | None, show: Callable[[float | None], str] = score) -> str:
+    """A difference, with its sign; a dash when there is none to tell."""
+    return NOTHING if value is None else f"{'−' if value < 0 else '+'}{show(abs(value))}"
 
 
 def ratio(value: float | None, reference: float | None) -> str:
@@ -93,6 +89,9 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def memory(size: float) -> str:
+def memory(value: float | None) -> str:
     """Bytes in decimal units."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    if value is None:
+        return NOTHING
+    size, unit = (1e9, "GB") if value >= 1e9 else (1e6, "MB") if value >= 1e6 else (1e3, "kB")
+    return f"{value / size:.{1 if value >= 1e9 or value < 1e4 else 0}f} {unit}"

@@ -132,7 +132,7 @@ def _scored(found: Benchmarked | None) -> Cell:
     """The Micro-Avg, if it is that of all tasks."""
     if found is None or found.micro is None or found.micro.missing:
         return Cell(rounding.NOTHING)
-    return Cell(rounding.score(found.micro.score), rounding.scores(*found.micro.interval))
+    return Cell(rounding.score(found.micro.score), "–".join(map(rounding.score, found.micro.interval)))
 
 
 def _telling(note: str, model: Model, first: Model) -> str:
