@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""The command: `lep VERB [recipe.yaml] [key=value …]`. With `lep.terminal`, the only place that prints."""
+"""The command: `lep VERB [recipe.yaml] [key=value …]`. It prints; so do `model_verbs`, `chatting` and `terminal`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lep import model_verbs
 from lep.completion import complete
 from lep.config import ROOMS
 from lep.config.knobs import knobs
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with main_first():
             options = _parsed(arguments)
+            os.environ.setdefault("HF_HUB_OFFLINE", "0" if getattr(options, "online", False) else "1")
             os.environ.setdefault("HF_HUB_OFFLINE", "0" if getattr(options, "export_data", None) else "1")
             code = options.act(options, Console(highlight=False, quiet=not is_main()))
         leave()
@@ -112,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("b", type=Path, metavar="B", help="another one")
     compare.add_argument("texts", type=Path, nargs="?", help="a corpus, a file of documents, or a folder of such files")
     compare.add_argument("--json", action="store_true", help="the numbers as one JSON object")
+    model_verbs.add(verbs)
     return parser
 
 
@@ -148,11 +151,12 @@ def _room(options: argparse.Namespace, console: Console) -> int:
 
 def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -> int:
     from lep import pipeline
+    from lep.engine.quiet import silence_libraries
     from lep.progress import listen
 
     if options.dry_run:
         return _plan(steps, console)
-    _silence_libraries()
+    silence_libraries()
     if is_main():
         listen(Bar(console) if console.is_terminal else Lines(console))
 
@@ -170,12 +174,13 @@ def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -
 
 
 def _export(folder: Path, words: Sequence[str], console: Console) -> int:
+    from lep.engine.quiet import silence_libraries
     from lep.evaluation.darumeru.sources import export
     from lep.progress import listen
 
     if words:
         raise UsageError(f"--export-data fetches the whole benchmark and takes no settings; found {' '.join(words)}")
-    _silence_libraries()
+    silence_libraries()
     listen(Bar(console) if console.is_terminal else Lines(console))
     export(folder)
     console.print(f"{folder}: the data sets of Darumeru; say benchmark.data={folder}", markup=False, soft_wrap=True)
@@ -219,9 +224,10 @@ def _explain(options: argparse.Namespace, console: Console) -> int:
 
 
 def _inspect(options: argparse.Namespace, console: Console) -> int:
+    from lep.engine.quiet import silence_libraries
     from lep.inspection import inspect
 
-    _silence_libraries()
+    silence_libraries()
     found = inspect(options.folder)
     table = Table("", "", box=None, show_header=False, pad_edge=False)
     for group, facts in groupby(found.facts, key=lambda fact: fact.group):
@@ -270,18 +276,6 @@ def _number(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
-
-
-def _silence_libraries() -> None:
-    """Their bars and chatter; ours stand in their place. Errors still come through."""
-    import warnings
-
-    from transformers.utils import logging
-
-    warnings.simplefilter("ignore", FutureWarning)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 
 if __name__ == "__main__":

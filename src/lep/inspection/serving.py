@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lep.core.vocabulary import Kind, Vocabulary
 from lep.inspection.findings import Fact, Finding, Folder, Problem, Remark, counted, few, language_config
 from lep.inspection.loading import GROUP
-from lep.inspection.pre_tokenizers import CHECK_TEXT, HASHES, PATTERNS, SAME, check_hash, known_as, patterns
+from lep.io.pre_tokenizers import CHECK_TEXT, HASHES, PATTERNS, SAME, check_hash, known_as, patterns
 from lep.io.sentencepiece_files import SENTENCEPIECE, is_tiktoken
 from lep.io.tokenizer_files import read_tokenizer
 

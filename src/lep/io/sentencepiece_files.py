@@ -81,7 +81,7 @@ def write_sentencepiece(source: Path, target: Path, *, state: State) -> None:
     piece_type = type(message).SentencePiece
     types = {piece.piece: piece.type for piece in message.pieces}
     added = {item["id"]: item for item in state["added_tokens"]}
-    scores = _scores(state["model"])
+    scores = piece_scores(state["model"])
     texts = {id_: text for text, (id_, _) in scores.items()} | {id_: item["content"] for id_, item in added.items()}
     del message.pieces[:]
     for id_ in range(len(texts)):
@@ -166,7 +166,7 @@ def _post_processor(file: Path, message: Any) -> State | None:
     return {"type": "TemplateProcessing", "single": template("A", 0), "pair": pair, "special_tokens": tokens}
 
 
-def _scores(model: State) -> dict[str, tuple[int, float]]:
+def piece_scores(model: State) -> dict[str, tuple[int, float]]:
     """Id and score of every piece: its own in a Unigram model, else minus the place of its first merge."""
     if model.get("type") == "Unigram":
         return {text: (id_, score) for id_, (text, score) in enumerate(model["vocab"])}

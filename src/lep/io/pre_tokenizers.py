@@ -7,6 +7,7 @@ for the patterns of src/llama-vocab.cpp; here they are spelt as tokenizer.json f
 
 from __future__ import annotations
 
+from difflib import SequenceMatcher
 from hashlib import sha256
 from typing import Any
 
@@ -66,6 +67,9 @@ SAME = {
 }
 """Other names, and whose patterns these have."""
 
+TAKE_WORDS_WHOLE = ("llama-bpe", "pixtral", "tekken")
+"""Names under which a word that is a token is taken whole, without merges: `ignore_merges` in src/llama-vocab.cpp."""
+
 HASHES = {
     "0ef9807a4087ebef797fc749390439009c3b9eda9ad1a097abbe738f486c01e5": "llama-bpe",
     "c136ed14d01c2745d4f60a9596ae66800e2b61fa45643e72436041855ad4089d": "smaug-bpe",
@@ -123,3 +127,9 @@ def known_as(pre_tokenizer: dict[str, Any] | None, *, ignores_merges: bool) -> s
     found = patterns(pre_tokenizer)
     name = next((name for name, known in PATTERNS.items() if known == found), None)
     return "smaug-bpe" if name == "llama-bpe" and not ignores_merges else name
+
+
+def closest(pre_tokenizer: dict[str, Any] | None) -> str:
+    """The name whose patterns look most like these: a hint for people, never a reason to take it."""
+    found = " ".join(patterns(pre_tokenizer) or ())
+    return max(PATTERNS, key=lambda name: SequenceMatcher(None, found, " ".join(PATTERNS[name])).ratio())

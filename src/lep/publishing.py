@@ -1,0 +1,68 @@
+"""A model folder → a repository on a hub, by huggingface_hub, once it is healthy and has a card."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+from lep.errors import CheckpointError, EndpointError, UsageError
+from lep.inspection import inspect
+from lep.io.checkpoint import LEP_FILES
+from lep.io.model_card import CARD
+
+_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def push(folder: Path, repository: str, *, public: bool = False) -> str:
+    """Upload a model folder as one commit, and make the repository where there is none; returns its address.
+
+    What belongs to lep's own work in the folder (its manifest, logs of training) is left out.
+
+    Args:
+        folder: the model.
+        repository: `owner/name`.
+        public: whether a new repository can be seen by all; one that is there stays as it is.
+
+    Raises:
+        UsageError: a name that is none, a folder without a card, no key, or a network that is switched off.
+        CheckpointError: the folder is not healthy.
+        EndpointError: the hub cannot be reached, or refuses.
+    """
+    if not _NAME.fullmatch(repository):
+        raise UsageError(f"{repository}: expected owner/name of a repository")
+    if problems := inspect(folder).problems:
+        raise CheckpointError("\n  ".join([f"{folder}: not healthy, so it is not published:", *problems]))
+    if not (folder / CARD).exists():
+        raise UsageError(
+            f"{folder}: has no {CARD}, and nobody should have to guess what a model is: `lep card` writes one"
+        )
+    hub = HfApi()
+    try:
+        hub.create_repo(repository, private=not public, exist_ok=True)
+        hub.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            ignore_patterns=[*LEP_FILES],
+            commit_message="Model, tokenizer and card",
+        )
+    except OfflineModeIsEnabled:
+        raise UsageError("HF_HUB_OFFLINE is set, and publishing needs the network: unset it for this command") from None
+    except LocalTokenNotFoundError:
+        raise UsageError("no key of the hub: `hf auth login`, or set HF_TOKEN") from None
+    except HfHubHTTPError as error:
+        raise EndpointError(f"{hub.endpoint}: refuses {repository}: {_reason(error)}") from None
+    except OSError as error:  # no network, no such host, a line that broke
+        raise EndpointError(f"{hub.endpoint}: cannot be reached: {error}; the same command tries again") from None
+    return f"{hub.endpoint}/{repository}"
+
+
+def _reason(error: HfHubHTTPError) -> str:
+    status = error.response.status_code
+    remedy = {
+        401: "; the key is missing or wrong: `hf auth login`, or set HF_TOKEN",
+        403: "; the key may not write there",
+    }.get(status, "")
+    return f"{error.server_message or error.response.reason_phrase} ({status}){remedy}"
