@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 DATA = Path(__file__).parent / "darumeru/data"
-ENDS = 7
+ENDS = 13
 """Every so many tokens there is one that ends an answer: nobody waits for a thousand tokens of noise."""
 
 
@@ -21,10 +22,15 @@ def tiny_data() -> Path:
 
 @pytest.fixture(scope="session")
 def make_speaker(make_model: Callable[..., Path], tokenizers: dict[str, Path]) -> Callable[..., Path]:
-    """`make_speaker(path, seed, template, context)`: a random model with the tokenizer russian_byte_level."""
+    """`make_speaker(path, seed, template, context)`: a model with the tokenizer russian_byte_level.
+
+    Its weights are large, so that it says something else to every prompt.
+    """
 
     def make(path: Path, *, seed: int = 0, template: bool = True, context: int = 4096) -> Path:
         make_model(path, tokenizers["russian_byte_level"], tied=False, seed=seed, layers=1)
+        weights = {name: weight * 4 for name, weight in load_file(path / "model.safetensors").items()}
+        save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
         change(path / "config.json", max_position_embeddings=context)
         ends = list(range(0, 600, ENDS))
         change(path / "generation_config.json", eos_token_id=ends, pad_token_id=0)

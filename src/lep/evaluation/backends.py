@@ -26,11 +26,15 @@ logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 def in_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int) -> Any:
-    """The harness's model of a loaded one. It sorts requests by length, so that batches hold little padding."""
+    """The harness's model of a loaded one. It sorts requests by length, so that batches hold little padding.
+
+    Log-probabilities are in float32: those of options are often closer than bfloat16 can tell apart, and of equals the
+    first would win.
+    """
     from lm_eval.models.huggingface import HFLM
 
     make: Any = HFLM
-    return make(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    return make(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32")
 
 
 def by_transformers(folder: Path, *, dtype: str, batch_size: int) -> Any:

@@ -138,6 +138,7 @@ def _do_tasks(one: Candidate, settings: Benchmark, *, dtype: str, out: Path) -> 
         failure.unlink(missing_ok=True)
         try:
             _write(_file(out, task), _records(task, opened(task), one, settings))
+            _answers(out, task).unlink(missing_ok=True)
         except EndpointError:
             raise
         except Exception as error:  # whatever a task, its data or the harness may raise
@@ -150,7 +151,7 @@ def _opener(one: Candidate, settings: Benchmark, *, dtype: str, out: Path) -> Ca
     """The model as it does one task; a folder is loaded once for all."""
     if isinstance(one.place, Endpoint):
         endpoint = one.place
-        return lambda task: Remote(endpoint, out / f"{task}.answers.jsonl", label=f"{one.name}: {task}")
+        return lambda task: Remote(endpoint, _answers(out, task), label=f"{one.name}: {task}")
     inside = ENGINES[settings.engine](one.place, dtype=dtype, batch_size=settings.batch_size)
     return lambda task: Watched(inside, label=f"{one.name}: {task}")
 
@@ -174,6 +175,11 @@ def _reason(error: Exception, settings: Benchmark, file: Path) -> str:
 
 def _file(out: Path, task: str) -> Path:
     return out / f"{task}.jsonl"
+
+
+def _answers(out: Path, task: str) -> Path:
+    """What an endpoint has said so far."""
+    return out / f"{task}.answers.jsonl"
 
 
 def _write(file: Path, records: Sequence[Record]) -> None:

@@ -37,6 +37,10 @@ class Estimate:
         """Draw by draw."""
         return Estimate(self.value - other.value, self.draws - other.draws)
 
+    def __truediv__(self, other: Estimate) -> Estimate:
+        """Draw by draw."""
+        return Estimate(self.value / other.value, self.draws / other.draws)
+
 
 def estimate(
     units: Sequence[Any], score: Callable[[Sequence[Any]], float], *, task: str, seed: int, draws: int = DRAWS
