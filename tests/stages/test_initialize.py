@@ -71,3 +71,15 @@ def test_a_table_with_too_few_rows_is_refused(bases, extended, make_artifact, tm
     with pytest.raises(CheckpointError, match="embed has 450 rows for 500 tokens"):
         make_artifact(Initialize(base=tmp_path / "short", tokenizer=extended), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_card_that_cannot_be_written_costs_no_model(bases, extended, make_artifact, tmp_path, monkeypatch) -> None:
+    shutil.copytree(extended, tmp_path / "tokenizer")
+    about = {"room": "retokenize", "fingerprint": "", "settings": {}, "inputs": {}, "versions": {}, "numbers": {}}
+    manifest = about | {"seconds": 1.0, "peak_memory_bytes": 1, "finished": ""}
+    (tmp_path / "tokenizer/manifest.json").write_text(json.dumps(manifest))
+    told: list[str] = []
+    monkeypatch.setattr("lep.pipeline.note", told.append)
+    make_artifact(Initialize(base=bases["tied"], tokenizer=tmp_path / "tokenizer"), tmp_path / "out")
+    assert not (tmp_path / "out/README.md").exists()
+    assert len(told) == 1 and "no card was written: retokenize: these are not the numbers of 'retokenize'" in told[0]

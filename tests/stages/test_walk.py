@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.cli import main
@@ -20,6 +22,15 @@ from lep.io.tokenizer_files import read_tokenizer
 METHODS = ("swap", "overlap", "conversion")
 ROOMS = ("collect", "retokenize", "initialize", "pretrain", "tune", *(f"propagate/{m}" for m in METHODS))
 ARTIFACTS = (*ROOMS, "evaluate", "report")
+SECTIONS = [
+    "How to run it",
+    "What it is made from",
+    "How it was made",
+    "Evaluation",
+    "Limitations",
+    "Versions",
+    "Citation",
+]
 MODELS = ("initialize", "pretrain", "tune", *(f"propagate/{m}" for m in METHODS))
 
 
@@ -140,6 +151,32 @@ def test_results_load_and_generate_as_they_are(walked: Path, name: str) -> None:
     assert tokenizer.decode(inputs["input_ids"][0]) == text
     made = model.generate(**inputs, max_new_tokens=3, do_sample=False)
     assert made.shape[1] <= inputs["input_ids"].shape[1] + 3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_carries_its_card_whose_code_runs(walked: Path, name: str, capsys) -> None:
+    card = ModelCard.load(walked / name / "README.md")
+    assert card.data.license == "unknown" and card.data.base_model is None
+    assert card.data.language == (None if name == "tune" else ["ru", "en"])
+    assert re.findall(r"^## (.+)", card.text, re.MULTILINE) == SECTIONS
+    assert "/tmp" not in card.content and str(walked.parent) not in card.content
+    code = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)[0]
+    exec(code.replace("path/to/this/folder", str(walked / name)).replace("=200", "=3").replace("…", "да"), {})
+    assert capsys.readouterr().out and "apply_chat_template" in code
+
+
+def test_the_numbers_of_an_evaluation_come_onto_a_card_by_command(walked: Path, recipe: Path, capsys) -> None:
+    file = walked / "propagate/swap/README.md"
+    before = file.read_bytes()
+    file.unlink()
+    assert main(["card", str(file.parent)]) == 0
+    assert file.read_bytes() == before
+    assert main(["card", str(file.parent), str(walked / "evaluate")]) == 0
+    text = file.read_text()
+    assert "This model is called **swap** here" in text and "| **swap** |" in text and "| instruct |" in text
+    assert main(["run", str(recipe), "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("(done)") == len(ARTIFACTS)
+    file.write_bytes(before)
 
 
 def test_the_new_vocabulary_needs_fewer_tokens(walked: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,6 @@ CARD = "README.md"
 
 PARENTS = "parents"
 """In the folder of a model that lep made: cards and licences of the models that it is made from, by name."""
-
-OURS = "lep"
-"""The tag of cards that lep writes."""
 
 _LEGAL = re.compile(r"(licen[cs]e|notice|copying|use_policy|terms)[^/]*", re.IGNORECASE)
 _IN_CACHE = re.compile(r"models--([^/]+?)--([^/]+)")
@@ -48,8 +46,6 @@ class Card:
     pipeline: str | None = None
     bases: tuple[str, ...] = ()
     """Hub names of the models that it was made from."""
-    ours: bool = False
-    """Written by lep."""
 
 
 def read_card(folder: Path) -> Card | None:
@@ -69,7 +65,6 @@ def read_card(folder: Path) -> Card | None:
         _words(data.get("language")),
         pipeline if isinstance(pipeline, str) else None,
         _words(data.get("base_model")),
-        OURS in _words(data.get("tags")),
     )
 
 
@@ -103,13 +98,18 @@ def legal_files(folder: Path) -> list[Path]:
 
 
 def keep_parents(parents: Sequence[Path], target: Path) -> None:
-    """Copy the cards and licences of a model's parents into `target/parents`; of one that lep made, also theirs."""
+    """Copy the cards and licences of a model's parents into `target/parents/NAME`; of one that has such, these, too.
+
+    A second parent of one name is called `NAME-2`.
+    """
+    seen: Counter[str] = Counter()
     for parent in parents:
-        files = legal_files(parent)
-        for file in files:
-            place = target / PARENTS / model_name(parent) / file.name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
+        name = model_name(parent)
+        seen[name] += 1
+        place = target / PARENTS / (name if seen[name] == 1 else f"{name}-{seen[name]}")
+        for file in legal_files(parent):
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place / file.name)
         if (parent / PARENTS).is_dir():
             shutil.copytree(parent / PARENTS, target / PARENTS, dirs_exist_ok=True)
 

@@ -13,8 +13,8 @@ from huggingface_hub import ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from lep.errors import ArtifactError
-from lep.io.artifact import Manifest, fingerprint, read_manifest
-from lep.io.model_card import CARD, OURS, keep_parents, legal_files
+from lep.io.artifact import Manifest, fingerprint
+from lep.io.model_card import CARD, keep_parents, legal_files
 from lep.progress import note
 from lep.reporting.card_numbers import cell, evaluated
 from lep.reporting.card_sections import languages, sections, warnings
@@ -28,7 +28,7 @@ _NOT_YET = "Not evaluated yet."
 def write_card(folder: Path, manifest: Manifest) -> None:
     """Write a model's README.md, with the cards and licences of its parents in `parents/`.
 
-    Licences that forbid or ask something are told as notes.
+    What licences forbid or ask of its name is told as notes.
 
     Args:
         folder: a model's, finished but for its manifest.
@@ -38,35 +38,34 @@ def write_card(folder: Path, manifest: Manifest) -> None:
         ArtifactError: a manifest before it cannot be read.
     """
     lineage = trace(folder, manifest)
+    text = _rendered(folder, lineage)
     keep_parents([parent.folder for parent in lineage.parents], folder)
-    (folder / CARD).write_text(_rendered(folder, lineage), encoding="utf-8")
+    (folder / CARD).write_text(text, encoding="utf-8")
     for words in warnings(lineage):
         note(words)
 
 
-def card_text(model: Path, evaluation: Path | None = None) -> str:
-    """A model's card as it is, or made now; with the numbers of an evaluation in their place.
+def add_numbers(model: Path, evaluation: Path) -> None:
+    """Put the numbers of an evaluation into their place on a model's card; what people wrote around it stays.
 
     Args:
-        model: folder of a model that lep made.
+        model: folder of a model.
         evaluation: folder of an artifact of `evaluate` that measured it.
 
     Raises:
-        ArtifactError: there is neither a card nor a manifest; the evaluation is of other models, or is none; the card
-            has no place for numbers.
+        ArtifactError: the evaluation is of other models, or is none; the card has no place for numbers.
     """
     file = model / CARD
-    text = file.read_text(encoding="utf-8") if file.is_file() else _rendered(model, trace(model, read_manifest(model)))
-    if evaluation is None:
-        return text
-    begin, found, rest = text.partition(_BEGIN)
+    begin, found, rest = file.read_text(encoding="utf-8").partition(_BEGIN)
     _, ended, after = rest.partition(_END)
     if not (found and ended):
         raise ArtifactError(
             f"{file}: has no place for numbers; put the lines {_BEGIN} and {_END} where they are to stand"
         )
     numbers = evaluated(evaluation, identity=fingerprint(model), model=model)
-    return f"{begin}{_BEGIN}\n{numbers}\n{_END}{after}"
+    fresh = file.with_suffix(".new")
+    fresh.write_text(f"{begin}{_BEGIN}\n{numbers}\n{_END}{after}", encoding="utf-8")
+    fresh.replace(file)
 
 
 def required_beginning(text: str) -> str | None:
@@ -105,7 +104,7 @@ def _front_matter(lineage: Lineage) -> ModelCardData:
         library_name="transformers",
         pipeline_tag=next(iter(pipelines), "text-generation"),
         datasets=[text.dataset for text in lineage.texts if text.dataset] or None,
-        tags=[OURS],
+        tags=["lep"],
         **more,  # pyright: ignore[reportArgumentType]
     )
 

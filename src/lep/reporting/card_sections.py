@@ -90,7 +90,7 @@ def warnings(lineage: Lineage) -> list[str]:
             names.setdefault(one.licence, {})[one.name] = None
     unknown = [one.name for one in lineage.parents if one.is_weights and one.licence is None]
     return [
-        *(f"{licence.id}, the licence of {' and '.join(of)}, {licence.words}" for licence, of in names.items()),
+        *(f"the licence of {' and '.join(of)}, {licence.id}, {licence.words}" for licence, of in names.items()),
         *(f"the licence of {name} is unknown: ask who published it before you share this model" for name in unknown),
     ]
 

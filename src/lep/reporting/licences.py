@@ -132,13 +132,13 @@ def licence(id_: str, *, link: str | None = None, on_hub: bool = False) -> Licen
 
 
 def _creative_commons(id_: str, commerce: str, changes: str, version: str | None) -> Licence:
-    """Their names say what they limit: nc, sa, nd."""
+    """Their names say what they limit: nc, sa, nd. The hub knows them with their versions alone."""
     limit = Limit.NO_COMMERCE if commerce else Limit.SAME_LICENCE if changes == "-sa" else Limit.NONE
     duties = (LIMITS[Limit.SAME_LICENCE],) if commerce and changes == "-sa" else ()
     if changes == "-nd":
         limit, duties = Limit.NO_DERIVATIVES, (LIMITS[Limit.NO_COMMERCE],) if commerce else ()
-    link = f"https://creativecommons.org/licenses/{id_[3:].removesuffix(f'-{version}')}/{version or '4.0'}/"
-    return Licence(id_, limit, link, (*duties, "name who made it"))
+    link = "https://creativecommons.org/licenses/" + (f"by{commerce}{changes}/{version}/" if version else "")
+    return Licence(id_, limit, link, (*duties, "name who made it"), on_hub=bool(version))
 
 
 def strictest(licences: Iterable[Licence]) -> Licence | None:

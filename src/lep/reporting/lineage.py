@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +57,8 @@ class Parent:
 
     @property
     def hub_names(self) -> tuple[str, ...]:
-        """Its own; of a model that lep made and that has none: of those that its card names."""
-        if self.hub:
-            return (self.hub,)
-        return self.card.bases if self.card and self.card.ours else ()
+        """Its own; where it has none, those of the models that its card says it was made from."""
+        return (self.hub,) if self.hub else self.card.bases if self.card else ()
 
 
 @dataclass(frozen=True)
@@ -97,24 +94,18 @@ def trace(folder: Path, manifest: Manifest) -> Lineage:
     Raises:
         ArtifactError: a manifest on the way cannot be read.
     """
-    rooms = _rooms(folder.resolve(), manifest)
-    made = [Made(_name(place), found, _sources(place, found)) for place, found in reversed(rooms.items())]
-    texts = [text for place, found in rooms.items() for text in _texts(place, found)]
-    made.sort(key=lambda one: one.manifest.finished)
-    return Lineage(tuple(made), _parents(rooms), tuple(dict.fromkeys(texts)))
+    rooms = dict(_rooms(folder.resolve(), manifest))
+    made = tuple(Made(_name(place), found, _sources(place, found)) for place, found in rooms.items())
+    texts = dict.fromkeys(text for place, found in rooms.items() for text in _texts(place, found))
+    return Lineage(made, _parents(rooms), tuple(texts))
 
 
-def _rooms(folder: Path, manifest: Manifest) -> dict[Path, Manifest]:
-    """Breadth first up the inputs, each folder once."""
-    found = {folder: manifest}
-    queue = deque([folder])
-    while queue:
-        place = queue.popleft()
-        for _, path in _inputs(place, found[place]):
-            if path not in found and (before := _made_here(path)):
-                found[path] = before
-                queue.append(path)
-    return found
+def _rooms(folder: Path, manifest: Manifest) -> Iterator[tuple[Path, Manifest]]:
+    """Each room after those that it read, perhaps more than once."""
+    for _, path in _inputs(folder, manifest):
+        if before := _made_here(path):
+            yield from _rooms(path, before)
+    yield folder, manifest
 
 
 def _parents(rooms: Mapping[Path, Manifest]) -> tuple[Parent, ...]:
