@@ -14,7 +14,7 @@ from lep.stages import evaluate
 
 
 def settings(models: dict[str, Path], corpus: Path, **changes: Any) -> Evaluate:
-    values = {"models": models, "corpus": corpus, "characters": 400, "speed_rounds": 1, "dtype": "float32"}
+    values = {"models": models, "corpus": corpus, "characters": 400, "dtype": "float32"}
     return Evaluate.model_validate(values | changes)
 
 
@@ -63,7 +63,7 @@ def test_answers_are_kept_whole(bases, corpus, conversations, run_room, tmp_path
 
 def test_what_cannot_be_measured_is_named_before_the_work(bases, corpus, make_artifact, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(evaluate, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
-    wanted = settings({"base": bases["tied"]}, corpus, speed_language="de")
+    wanted = settings({"base": bases["tied"]}, corpus, efficiency={"language": "de"})
     with pytest.raises(DataError, match="no text of language 'de'"):
         make_artifact(wanted, tmp_path / "out")
     with pytest.raises(DataError, match=r"no text; expected \.jsonl"):

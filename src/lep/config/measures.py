@@ -10,7 +10,7 @@ from pydantic import Field
 from lep.config.settings import Count, Settings
 
 Texts = dict[str, Annotated[list[Path], Field(min_length=1)]]
-"""Files of documents (.jsonl, .txt, .parquet) by the language or kind of text that they hold: `{de: [german.jsonl]}`."""
+"""Files of documents (.jsonl, .txt, .parquet) by the language or kind of their text: `{de: [german.jsonl]}`."""
 
 
 class Efficiency(Settings):
@@ -18,7 +18,7 @@ class Efficiency(Settings):
 
     language: str
     """Language of the corpus, or name of other texts, that models read and continue; tables show the speed in it."""
-    texts: Texts = {}
+    texts: Texts = Field(default={})
     """Texts to count tokens of, beside those of the corpus and of `side_effects`, by language or kind."""
     prompts: Count = 8
     """Prompts that a model reads and continues at once."""
@@ -33,7 +33,7 @@ class Efficiency(Settings):
 class SideEffects(Settings):
     """What became of other languages, of arithmetic and code, and of the script of answers."""
 
-    texts: Texts = {}
+    texts: Texts = Field(default={})
     """Texts whose bits per byte are compared, by language: those that the models were not adapted to."""
     characters: Count = 20_000
     """Characters that are read of each."""

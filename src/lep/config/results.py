@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import model_validator
 
 from lep.config.benchmark import Benchmark, Name
+from lep.config.measures import Efficiency, SideEffects
 from lep.config.settings import Count, Dtype, Settings
 
 
@@ -24,10 +25,12 @@ class Evaluate(Settings):
     """Characters of held-out text a language for symbols per token and bits per byte."""
     block: Count = 512
     """Tokens a model reads at once when bits per byte are measured."""
-    speed_language: str | None = None
-    """Language of the held-out openings that models continue when speed is measured; none: speed is not measured."""
-    speed_rounds: Count = 3
-    """How often each model's speed is measured, in turn with the others; the median counts."""
+    continuations: Count | None = None
+    """Openings of each language that every model continues; none: none are."""
+    efficiency: Efficiency | None = None
+    """Speed, memory and density; none: they are not measured."""
+    side_effects: SideEffects | None = None
+    """Other languages, arithmetic, code, and the script of answers; none: they are not measured."""
     benchmark: Benchmark | None = None
     """Darumeru; none: it is not run."""
     reference: str | None = None
@@ -42,6 +45,8 @@ class Evaluate(Settings):
             raise ValueError(f"benchmark.base: {', '.join(unknown)} is not among models: {', '.join(self.models)}")
         if twice := [name for name in endpoints if name in self.models]:
             raise ValueError(f"benchmark.endpoints: {', '.join(twice)} is the name of a model, too; give another")
+        if not self.models and (self.efficiency or self.side_effects):
+            raise ValueError("efficiency and side_effects are measured on models that are folders; there are none")
         names = [*self.models, *endpoints]
         if self.reference is not None and self.reference not in names:
             raise ValueError(f"reference: {self.reference} is not among the models: {', '.join(names)}")
