@@ -98,6 +98,20 @@ def test_numbers_that_no_training_can_use_are_refused(change: dict[str, object])
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"parallel": "fsdp2", "benchmark": {}}, "parallel=fsdp2 divides it"),
+        ({"benchmark": {"engine": "vllm"}}, "the model that learns is asked"),
+        ({"benchmark": {"endpoints": {"x": {"url": "http://x/v1", "model": "m"}}}}, "the model that learns is asked"),
+    ],
+)
+def test_a_benchmark_that_no_training_can_ask_is_refused(change: dict[str, object], words: str) -> None:
+    values = {"model": "m", "corpus": "c", "mixture": {"ru": 1}, "tokens": 10**8}
+    with pytest.raises(ValidationError, match=words):
+        config.Pretrain.model_validate(values | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
         ({"method": "dpo", "packing": True}, "packing, copies, skills and minimum are for method=sft"),
         (
             {"method": "kto", "data": {"a": {"files": ["x"], "minimum": {"score": 8}}}},

@@ -34,6 +34,7 @@ class Listener(Protocol):
 
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+_working: ContextVar[bool] = ContextVar("working", default=False)
 
 
 def listen(listener: Listener | None) -> None:
@@ -55,13 +56,19 @@ def status(text: str) -> None:
 
 @contextmanager
 def progress(label: str, *, total: float, unit: str, done: float = 0) -> Iterator[Advance]:
-    """Report work of known size: `with progress("training", total=n, unit="tokens") as advance: advance(4096)`."""
+    """Report work of known size: `with progress("training", total=n, unit="tokens") as advance: advance(4096)`.
+
+    Of work inside other work only the label is told, as the status of that.
+    """
     listener = _listener.get()
-    if listener is None:
+    if listener is None or _working.get():
+        status(label)
         yield lambda amount: None
         return
     listener.begin(label, total, unit, done)
+    working = _working.set(True)
     try:
         yield listener.advance
     finally:
+        _working.reset(working)
         listener.end()

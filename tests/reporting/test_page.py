@@ -23,7 +23,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 SECTIONS = (
     "walk vocabulary learning propagation models benchmark paper efficiency side-effects answers continuations record"
 ).split()
-CHARTS = 2 + 2 + 6 + 6 + 2 + 2
+CHARTS = 2 + 2 + 2 + 6 + 6 + 2 + 2
 ROWS = {"conversion": "LLaMa-3-8B-Instruct/Extended/Conversion"}
 
 
@@ -163,7 +163,7 @@ def test_empty_curves_leave_their_charts_out(run: Path) -> None:
     path.write_text(json.dumps(manifest))
     reader = Reader(render(gather(run), title="A run"))
     assert "curve0-figure_1" not in dict(reader.attributes).values()
-    assert reader.tags.count("svg") == CHARTS - 3
+    assert reader.tags.count("svg") == CHARTS - 5
 
 
 def test_white_space_in_tokens_is_visible() -> None:

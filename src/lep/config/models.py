@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from lep.config.benchmark import Benchmark
 from lep.config.settings import Count, Dtype, How, NonNegative, Positive, Settings, Share
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -95,6 +96,9 @@ class Pretrain(Settings):
     """How often, evenly over the run, held-out text is measured and a checkpoint is saved; the best is the result."""
     evaluation_characters: Count = 20_000
     """Characters of held-out text a language in those measurements."""
+    benchmark: Benchmark | None = None
+    """Darumeru on the model as it learns, in those measurements, too, and before the first step; choose few `tasks` and
+    a small `limit`. None: not measured."""
     tensorboard: Annotated[bool, How] = False
     """Write the log for TensorBoard, too, into the result's `tensorboard/`; the library must be installed."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -106,6 +110,18 @@ class Pretrain(Settings):
             raise ValueError("lr_old_rows is for rows that learn; with learn=new_rows they do not")
         if self.learn in ("embeddings", "new_rows") and self.lr_layers is not None:
             raise ValueError(f"lr_layers is for layers that learn; with learn={self.learn} none does")
+        return self
+
+    @model_validator(mode="after")
+    def _can_measure(self) -> Pretrain:
+        asked = self.benchmark
+        if asked and (asked.base or asked.endpoints or asked.engine == "vllm"):
+            raise ValueError("benchmark: base, endpoints and engine are for evaluate; the model that learns is asked")
+        if asked and self.parallel == "fsdp2":
+            raise ValueError(
+                "benchmark needs a whole model in each process, and parallel=fsdp2 divides it; say parallel=ddp, or "
+                "leave benchmark out and give the result to evaluate"
+            )
         return self
 
     @model_validator(mode="after")

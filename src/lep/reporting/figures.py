@@ -38,6 +38,25 @@ def learning_charts(facts: Facts) -> list[Chart]:
     return charts
 
 
+def score_charts(facts: Facts) -> list[Chart]:
+    """The benchmark over training, a chart for the mean of all that was asked and for each group."""
+    charts: list[Chart] = []
+    found = facts.of(Pretrained)
+    for room, numbers in found:
+        groups = dict.fromkeys(group for point in numbers.curve for group in point.benchmark)
+        for group in groups:
+            where = f" ({room.key})" if len(found) > 1 else ""
+            charts.append(
+                draw(
+                    lambda axes, group=group, curve=numbers.curve: _scores(axes, curve, group),
+                    name=f"over{len(charts)}",
+                    title=f"{'All tasks that were asked' if group == 'all' else group}{where}",
+                    size=_WIDE,
+                )
+            )
+    return charts
+
+
 def loss_charts(facts: Facts) -> list[Chart]:
     """Training loss over steps, a chart for each room that trained."""
     trained = (*facts.of(Pretrained), *facts.of(Tuned), *facts.of(Calibrated))
@@ -150,13 +169,28 @@ def _learning(axes: Axes, curve: Sequence[Measured], language: str, facts: Facts
             color = INK if name == facts.reference else MUTED
             axes.axhline(value, color=color, linewidth=1, linestyle=(0, (3, 3)))
             labels.append((value, f"{_short(name)} {rounding.bits_per_byte(value)}", color))
+    _over_tokens(axes, word)
+    for (_, text, color), height in zip(labels, apart([value for value, _, _ in labels], axes), strict=True):
+        axes.text(1.03, height, text, color=color, va="center", transform=axes.get_yaxis_transform())
+
+
+def _scores(axes: Axes, curve: Sequence[Measured], group: str) -> None:
+    points = [(point.tokens, point.benchmark[group]) for point in curve if group in point.benchmark]
+    unit, word = _unit(max(tokens for tokens, _ in points))
+    xs, ys = [tokens / unit for tokens, _ in points], [score.score for _, score in points]
+    low, high = [score.low for _, score in points], [score.high for _, score in points]
+    axes.fill_between(xs, low, high, color=ACCENT, alpha=0.15, linewidth=0)
+    axes.plot(xs, ys, color=ACCENT, linewidth=2, marker="o", markersize=4, clip_on=False, zorder=3)
+    _over_tokens(axes, word)
+    axes.text(1.03, ys[-1], rounding.score(ys[-1]), color=ACCENT, va="center", transform=axes.get_yaxis_transform())
+
+
+def _over_tokens(axes: Axes, word: str) -> None:
     axes.margins(x=0, y=0.1)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
     axes.grid(visible=False, axis="x")
     axes.set_xlabel(f"{word}tokens trained on")
-    for (_, text, color), height in zip(labels, apart([value for value, _, _ in labels], axes), strict=True):
-        axes.text(1.03, height, text, color=color, va="center", transform=axes.get_yaxis_transform())
 
 
 def _loss(axes: Axes, losses: Sequence[Loss]) -> None:

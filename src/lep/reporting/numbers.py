@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +84,23 @@ class Initialized:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """An average of the benchmark, with its 95 % interval."""
+
+    score: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Measured:
-    """Held-out bits per byte by language at one moment of training."""
+    """Held-out bits per byte by language at one moment of training, and scores."""
 
     step: int
     tokens: int
     bits_per_byte: Mapping[str, float]
+    benchmark: Mapping[str, Scored] = field(default_factory=dict)
+    """By group, and `all`: the mean of all tasks that were asked."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from lep.reporting.figures import (
     damage_charts,
     learning_charts,
     loss_charts,
+    score_charts,
     skill_charts,
     speed_charts,
 )
@@ -84,6 +85,7 @@ def _sections(facts: Facts) -> dict[str, Any]:
         "story": story(facts),
         "vocabularies": [(room, numbers, _promises(numbers)) for room, numbers in facts.of(Retokenized)],
         "learning": learning_charts(facts),
+        "scored": score_charts(facts),
         "losses": loss_charts(facts),
         "fits": [
             (room.key.removeprefix("propagate/"), numbers.method, name, fit)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.config import Pretrain
+from lep.config import Benchmark, Pretrain
 from lep.engine.attention import attends_inside_documents
 from lep.engine.health import seen_less_often
 from lep.engine.heldout import HeldOut, in_words
@@ -26,6 +26,7 @@ from lep.engine.processes import by_main, micro_batches
 from lep.engine.samples import Samples
 from lep.engine.tables import TrainableTables
 from lep.errors import CheckpointError, DataError, UsageError
+from lep.extras import need
 from lep.io.checkpoint import COMPOSED_ROWS, TRAINING_LOG
 from lep.io.corpus import heldout_excerpts
 from lep.io.model import ModelFolder, check_rows, open_model, stored_names
@@ -37,6 +38,8 @@ WORSE = 1.0
 
 def run(settings: Pretrain, out: Path) -> dict[str, Any]:
     """Write a whole model folder; checkpoints stand in `out/checkpoints` until the end."""
+    if settings.benchmark:
+        need("eval", what="pretrain.benchmark")
     micro_batches(batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size)
     source, tokenizer = open_model(settings.model), load_tokenizer(settings.model)
     check_rows(source, tokens=len(tokenizer))
@@ -54,7 +57,7 @@ def run(settings: Pretrain, out: Path) -> dict[str, Any]:
             _trainable(loaded, settings, source, new_rows=new_rows),
             samples,
             settings=settings,
-            measure=partial(_measured, heldout),
+            measure=partial(_measured, heldout, settings.benchmark),
             folder=out / "checkpoints",
             log=out / TRAINING_LOG,
         )
@@ -143,10 +146,25 @@ def _stays_inside(settings: Pretrain, loaded: PreTrainedModel) -> bool:
     return able
 
 
-def _measured(heldout: HeldOut, model: TrainableTables) -> dict[str, Any]:
+def _measured(heldout: HeldOut, benchmark: Benchmark | None, model: TrainableTables) -> dict[str, Any]:
     found = heldout.measure(model)
     note(in_words(found))
-    return found
+    return found | _scored(model, heldout.tokenizer, benchmark) if benchmark else found
+
+
+def _scored(model: TrainableTables, tokenizer: PreTrainedTokenizerBase, benchmark: Benchmark) -> dict[str, Any]:
+    """Averages of the benchmark with their intervals: of the tasks that are asked, and of their groups."""
+    from lep.evaluation.benchmark import score_model
+
+    found = score_model(model.model, tokenizer, benchmark, name="benchmark", base=True)
+    averages = {"all": found["micro"], **found["groups"]}
+    note("benchmark: " + ", ".join(f"{name} {average['score']:.3f}" for name, average in averages.items()))
+    return {
+        "benchmark": {
+            name: {"score": average["score"], "low": average["interval"][0], "high": average["interval"][1]}
+            for name, average in averages.items()
+        }
+    }
 
 
 def _finish(out: Path, trained: Training, *, source: ModelFolder, samples: Samples, heldout: HeldOut) -> dict[str, Any]:
