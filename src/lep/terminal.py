@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 
@@ -46,22 +47,27 @@ class Bar:
         self.bar = None
 
 
+SECONDS = 2.0
+"""Between two lines of one work; what is done sooner has none."""
+
+
 class Lines:
-    """Plain lines, for logs: one for each tenth of the work."""
+    """Plain lines, for logs: one for each tenth of the work, or fewer where that would be many at once."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.label, self.unit, self.total, self.done, self.told = "", "", 1.0, 0.0, 0
-        self.last_status = ""
+        self.last_status, self.last_time = "", 0.0
 
     def begin(self, label: str, total: float, unit: str, done: float) -> None:
         self.label, self.unit, self.total, self.done = label, unit, max(total, 1), done
-        self.told, self.last_status = int(10 * self.done / self.total), ""
+        self.told, self.last_status, self.last_time = int(10 * self.done / self.total), "", time.monotonic()
 
     def advance(self, amount: float) -> None:
         self.done += amount
-        if (tenth := int(10 * self.done / self.total)) > self.told:
-            self.told = tenth
+        tenth, now = int(10 * self.done / self.total), time.monotonic()
+        if tenth > self.told and now - self.last_time >= SECONDS:
+            self.told, self.last_time = tenth, now
             status = f"; {self.last_status}" if self.last_status else ""
             self.note(f"{self.label}: {min(self.done, self.total):,.0f} of {self.total:,.0f} {self.unit}{status}")
 
@@ -238,7 +244,7 @@ def _beside_paper(numbers: Mapping[str, Any], console: Console) -> None:
     from lep.reporting.rounding import score, signed
 
     for one in parse_beside(numbers.get("paper", ())):
-        console.print(Text(f"{one.table}: {one.row}", style="bold"))
+        console.print(Text(f"{one.table}, {one.row}", style="bold"))
         table = Table()
         for heading in ("", *(pair.column for pair in one.pairs)):
             table.add_column(heading, justify="right" if heading else "left")
@@ -248,3 +254,19 @@ def _beside_paper(numbers: Mapping[str, Any], console: Console) -> None:
         Console(width=max(console.width, 120) if not console.is_terminal else None).print(table)
         for remark in one.remarks:
             console.print(f"  · {remark}", style="dim", markup=False, soft_wrap=True)
+
+
+def expectations(steps: Sequence[Any], console: Console, *, on: str | None) -> None:
+    """What each step will take, what was guessed, and what all of them take together."""
+    from lep.engine.machine import named_machine, this_machine
+    from lep.estimation import estimate, lines, remarks, summed
+
+    machine = named_machine(on) if on else this_machine()
+    found = estimate(steps, machine)
+    table = Table("room", *(Column(name, justify="right") for name in ("tokens", "time", "GPU", "memory", "disk")))
+    for line in lines(found):
+        table.add_row(*line)
+    console.print(table)
+    for remark in remarks(found, machine):
+        console.print(f"  · {remark}", style="dim", markup=False, soft_wrap=True)
+    console.print(summed(found, machine), markup=False, soft_wrap=True)

@@ -51,9 +51,9 @@ def test_with_the_settings_of_the_paper_every_column_is_compared() -> None:
     [
         ({"variant": "paper"}, None, "ROUGE is recall", ["DaruMMLU", "DaruMERA"]),
         ({"limit": 1200}, None, "first 1,200 items", []),
-        ({}, {"base": BASE}, "0-shot, the paper's 5-shot", []),
+        ({}, {"base": BASE}, "asked 0-shot, the paper's 5-shot", []),
         ({"missing": "use"}, None, "No score of darumeru_use", ["DaruMMLU", "DaruSum", "DaruCopy-EN", "DaruCopy-RU"]),
-        ({"data": "tiny"}, None, "Items from tiny", list(COLUMNS)),
+        ({"data": "tiny"}, None, "items are from tiny", list(COLUMNS)),
     ],
 )
 def test_what_differs_is_said_and_not_compared(settings, rows, words, left) -> None:
@@ -68,7 +68,7 @@ def test_without_a_chat_template_nothing_is_compared() -> None:
     numbers["models"]["conversion"]["chat_template"] = False
     (one,) = beside_paper(parse_evaluation(evaluated() | {"benchmark": numbers}).benchmark, {"conversion": CONVERSION})
     assert compared(one) == []
-    assert "Without a chat template" in one.remarks[0]
+    assert "without a chat template" in one.remarks[0]
 
 
 def test_a_model_that_is_called_as_a_row_stands_beside_it_unasked() -> None:

@@ -20,7 +20,7 @@ def test_report_prints_our_scores_beside_the_papers(run: Path, tmp_path: Path, c
     out = tmp_path / "page"
     assert main(["report", f"evaluation={run}", f"paper={{conversion: {ROW}}}", f"out={out}"]) == 0
     told = capsys.readouterr().out
-    for words in (f"Table 3: propagated models, 0-shot: {ROW}", "−0.006", "ROUGE is recall", "index.html"):
+    for words in (f"Table 3: propagated models, 0-shot, {ROW}", "−0.006", "ROUGE is recall", "index.html"):
         assert words in told
     assert read_manifest(out).numbers["paper"][0]["row"] == ROW
     assert ROW in (out / "index.html").read_text()

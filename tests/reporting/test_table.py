@@ -29,10 +29,15 @@ def test_every_model_and_measure_is_a_rounded_string() -> None:
         "4.20",
         "1.716",
         "1.250",
-        "485 (1.95 ×)",
+        "485 (2.00 ×)",  # as measured by turns
         "70.4 % (65–76 %, 99 % kept)",
         "0.550 (0.500–0.600)",
     ]
+
+
+def test_speeds_that_were_not_measured_by_turns_are_divided() -> None:
+    table = main_table(evaluated() | {"efficiency": None})
+    assert str(table.rows[-1].cells[4]) == "485 (1.95\u00a0×)"
 
 
 def test_what_was_not_measured_is_a_dash_and_of_no_model_no_column() -> None:

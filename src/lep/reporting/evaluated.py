@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lep.reporting.measures import Change, Efficiency, SideEffects
+from lep.reporting.measures import Change, Efficiency, Ratio, SideEffects
 
 MICRO = "Micro-Avg"
 COLUMNS: tuple[str, ...] = (MICRO, "DaruMMLU", "DaruMERA", "DaruSum", "DaruCopy-EN", "DaruCopy-RU")
@@ -162,3 +162,10 @@ class Evaluated:
         """All languages that a model was measured in, in the order of their first mention."""
         seen = (key for model in self.models.values() for key in (*model.symbols_per_token, *model.bits_per_byte))
         return tuple(dict.fromkeys(seen))
+
+    def times_as_fast(self, name: str, *, against: str) -> Ratio | None:
+        """Characters written per second over another model's, both measured by turns; none: they were not."""
+        ratios = self.efficiency.ratios.get(name) if self.efficiency else None
+        if self.efficiency is None or ratios is None or ratios.against != against:
+            return None
+        return ratios.texts[self.efficiency.settings.language].writing

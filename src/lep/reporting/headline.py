@@ -93,18 +93,14 @@ def _speed(result: Model, reference: Model | None, facts: Facts) -> Comparison |
     """By the ratio that was measured in turn, where there is one: it says what is noise, too."""
     mine = result.speed.characters_per_second if result.speed else None
     theirs = reference.speed.characters_per_second if reference and reference.speed else None
-    efficiency = facts.evaluation.efficiency
-    ratios = efficiency.ratios.get(facts.result) if efficiency else None
-    ratio, clear = rounding.ratio(mine, theirs), True
-    if efficiency and ratios and ratios.against == facts.reference:
-        paired = ratios.texts[efficiency.settings.language].writing
-        ratio, clear = rounding.ratio(paired.ratio, 1), verdict(paired) != "noise"
+    paired = facts.evaluation.times_as_fast(facts.result, against=facts.reference)
+    ratio = rounding.ratio(paired.ratio, 1) if paired else rounding.ratio(mine, theirs)
     found = _compare(
         "characters per second",
         (mine, theirs),
         rounding.speed,
         phrase=f"{ratio} its characters per second",
-        clear=clear,
+        clear=paired is None or verdict(paired) != "noise",
     )
     return replace(found, ratio=ratio) if found and found.ratio else found
 

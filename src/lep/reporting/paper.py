@@ -139,14 +139,14 @@ def _unlike(ours: Benchmarked, theirs: Published, *, asked: Asked) -> dict[str, 
             "and a paragraph must be copied whole. benchmark.variant=scripts scores as they did."
         ] = _OF_VARIANT
     if asked.limit is not None:
-        found[f"Only the first {asked.limit:,} items of each task."] = COLUMNS
+        found[f"Ours was asked only the first {asked.limit:,} items of each task."] = COLUMNS
     if ours.shots != theirs.shots:
-        found[f"{ours.shots}-shot, the paper's {theirs.shots}-shot."] = COLUMNS
+        found[f"Ours was asked {ours.shots}-shot, the paper's {theirs.shots}-shot."] = COLUMNS
     if not (ours.chat_template or theirs.shots):
-        found["Without a chat template, the paper's with one."] = COLUMNS
+        found["Ours was asked without a chat template, the paper's with one."] = COLUMNS
     if ours.missing:
         lacking = (group for group, score in ours.groups.items() if score.missing)
         found[f"No score of {', '.join(ours.missing)}: averages that need them are not compared."] = (MICRO, *lacking)
     if asked.data is not None:
-        found[f"Items from {asked.data}: whether they are the paper's is not known."] = ()
+        found[f"Our items are from {asked.data}: whether they are the paper's is not known."] = ()
     return found

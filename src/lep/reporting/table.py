@@ -8,6 +8,7 @@ from typing import Any
 
 from lep.reporting import rounding
 from lep.reporting.evaluated import Benchmarked, Evaluated, Model
+from lep.reporting.measures import Ratio
 from lep.reporting.numbers import parse_evaluation
 
 
@@ -67,11 +68,14 @@ def main_table(numbers: Mapping[str, Any] | Evaluated, *, instruct: str | None =
         ArtifactError: these are not the numbers of an evaluation.
     """
     found = numbers if isinstance(numbers, Evaluated) else parse_evaluation(numbers)
-    kept, first = found.models.get(instruct or "instruct"), next(iter(found.models.values()))
+    kept, (first, base) = found.models.get(instruct or "instruct"), next(iter(found.models.items()))
     scores = found.benchmark.models if found.benchmark else {}
     rows = {
         name: (
-            *_cells(model, first=first, kept=None if model is kept else kept, languages=found.languages()),
+            *(_dense(model, base=base, language=language) for language in found.languages()),
+            *(Cell(rounding.bits_per_byte(model.bits_per_byte.get(language))) for language in found.languages()),
+            _fast(model, base=base, paired=found.times_as_fast(name, against=first)),
+            _skilled(model, kept=None if model is kept else kept),
             _scored(scores.get(name)),
         )
         for name, model in found.models.items()
@@ -94,27 +98,19 @@ def _columns(languages: tuple[str, ...]) -> tuple[Column, ...]:
     )
 
 
-def _cells(model: Model, *, first: Model, kept: Model | None, languages: tuple[str, ...]) -> tuple[Cell, ...]:
-    return (
-        *(_dense(model, first=first, language=language) for language in languages),
-        *(Cell(rounding.bits_per_byte(model.bits_per_byte.get(language))) for language in languages),
-        _fast(model, first=first),
-        _skilled(model, kept=kept),
-    )
-
-
-def _dense(model: Model, *, first: Model, language: str) -> Cell:
+def _dense(model: Model, *, base: Model, language: str) -> Cell:
     value = model.symbols_per_token.get(language)
-    times = rounding.ratio(value, first.symbols_per_token.get(language))
-    return Cell(rounding.symbols_per_token(value), _telling(times, model, first))
+    times = rounding.ratio(value, base.symbols_per_token.get(language))
+    return Cell(rounding.symbols_per_token(value), _telling(times, model, base))
 
 
-def _fast(model: Model, *, first: Model) -> Cell:
+def _fast(model: Model, *, base: Model, paired: Ratio | None) -> Cell:
+    """The multiple is that of speeds measured by turns, where they were."""
     if model.speed is None:
         return Cell(rounding.NOTHING)
-    base = first.speed.characters_per_second if first.speed else None
-    times = rounding.ratio(model.speed.characters_per_second, base)
-    return Cell(rounding.speed(model.speed.characters_per_second), _telling(times, model, first))
+    whole = base.speed.characters_per_second if base.speed else None
+    times = rounding.ratio(paired.ratio, 1) if paired else rounding.ratio(model.speed.characters_per_second, whole)
+    return Cell(rounding.speed(model.speed.characters_per_second), _telling(times, model, base))
 
 
 def _skilled(model: Model, *, kept: Model | None) -> Cell:
@@ -135,6 +131,6 @@ def _scored(found: Benchmarked | None) -> Cell:
     return Cell(rounding.score(found.micro.score), "–".join(map(rounding.score, found.micro.interval)))
 
 
-def _telling(note: str, model: Model, first: Model) -> str:
+def _telling(note: str, model: Model, base: Model) -> str:
     """A multiple, unless it says nothing."""
-    return "" if model is first or note in (rounding.NOTHING, rounding.ratio(1, 1)) else note
+    return "" if model is base or note in (rounding.NOTHING, rounding.ratio(1, 1)) else note
