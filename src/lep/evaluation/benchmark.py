@@ -137,7 +137,10 @@ def _do_tasks(one: Candidate, settings: Benchmark, *, dtype: str, out: Path) -> 
         failure = out / f"{task}.error"
         failure.unlink(missing_ok=True)
         try:
-            _write(_file(out, task), _records(task, opened(task), one, settings))
+            records = _records(task, opened(task), one, settings)
+            score = TASKS[task].score(TASKS[task].units([record["score"] for record in records]))
+            _write(_file(out, task), records)
+            note(f"{one.name}: {task} {score:.3f}")
             _answers(out, task).unlink(missing_ok=True)
         except EndpointError:
             raise
