@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard
 from lep.config import Calibrate, Propagate
 from lep.errors import ArtifactError
 from lep.io.artifact import read_manifest
+from lep.reporting import card as cards
 from lep.reporting.card import add_numbers, required_beginning, write_card
 
 from .made_up import Write, calibrated, collected, evaluated, pretrained, propagated, retokenized
@@ -28,6 +29,7 @@ SOURCES = {
 def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     told: list[str] = []
     monkeypatch.setattr("lep.reporting.card.note", told.append)
+    cards._tell.cache_clear()
     return told
 
 
@@ -140,6 +142,7 @@ def test_a_licence_says_how_a_model_must_be_called(run: Path, notes: list[str]) 
     text = made(run / "propagate").content
     assert "# Llama 3: Meta-Llama-3-8B-Instruct with a vocabulary for Russian\n" in text
     assert "**Built with Meta Llama 3**" in text and required_beginning(text) == "Llama 3"
+    made(run / "propagate")
     assert len(notes) == 1 and "the licence of Meta-Llama-3-8B-Instruct and Meta-Llama-3-8B, llama3, has" in notes[0]
 
 

@@ -6,6 +6,7 @@ No path of the machine goes into it: models are called by their names on the hub
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def write_card(folder: Path, manifest: Manifest) -> None:
     keep_parents([parent.folder for parent in lineage.parents], folder)
     (folder / CARD).write_text(text, encoding="utf-8")
     for words in warnings(lineage):
-        note(words)
+        _tell(words)
 
 
 def add_numbers(model: Path, evaluation: Path) -> None:
@@ -64,7 +65,7 @@ def add_numbers(model: Path, evaluation: Path) -> None:
         )
     numbers = evaluated(evaluation, identity=fingerprint(model), model=model)
     fresh = file.with_suffix(".new")
-    fresh.write_text(f"{begin}{_BEGIN}\n{numbers}\n{_END}{after}", encoding="utf-8")
+    fresh.write_text(f"{begin}{_BEGIN}\n\n{numbers}\n\n{_END}{after}", encoding="utf-8")
     fresh.replace(file)
 
 
@@ -74,12 +75,18 @@ def required_beginning(text: str) -> str | None:
     return max(found, key=len, default=None)
 
 
+@cache
+def _tell(words: str) -> None:
+    """A note, once in a walk: every model on it has the same parents."""
+    note(words)
+
+
 def _rendered(folder: Path, lineage: Lineage) -> str:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["cell"] = cell
     template = environment.from_string((resources.files("lep.reporting") / "card.md.jinja").read_text(encoding="utf-8"))
     body = template.render(
-        evaluation=f"{_BEGIN}\n{_NOT_YET}\n{_END}",
+        evaluation=f"{_BEGIN}\n\n{_NOT_YET}\n\n{_END}",
         kept=any(legal_files(parent.folder) for parent in lineage.parents),
         **sections(folder, lineage),
     )

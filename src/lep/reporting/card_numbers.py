@@ -63,7 +63,7 @@ def evaluated(evaluation: Path, *, identity: str, model: Path) -> str:
     table = main_table(parse_evaluation(manifest.numbers, where=evaluation / MANIFEST))
     rows = [(f"**{row.model}**" if row.model in own else row.model, *row.cells) for row in table.rows]
     lines = markdown(("model", *table.columns), rows)
-    words = f"This model is called **{own[0]}** here. Measured by `lep`, language by language on held-out text."
+    words = f"This model is called **{own[0]}** here. In brackets: times the first row, or the 95 % interval."
     return "\n".join((words, "", *lines))
 
 

@@ -18,7 +18,7 @@ from lep.reporting import rounding
 from lep.reporting.card_numbers import section
 from lep.reporting.headline import language_name
 from lep.reporting.licences import Licence, Limit
-from lep.reporting.lineage import Lineage, Made, Text
+from lep.reporting.lineage import Lineage, Made, Parent
 from lep.reporting.numbers import Numbers, Pretrained, Retokenized, parse
 from lep.reporting.story import sentence
 
@@ -147,16 +147,23 @@ def _has_template(folder: Path) -> bool:
 
 def _origins(lineage: Lineage) -> list[tuple[str, ...]]:
     """Models and texts that it is made from, with their licences."""
-    models = [(", ".join(one.roles), _linked(one.name, one.hub), *_licence(one.licence)) for one in lineage.parents]
-    return models + [(one.role, _named(one), *_licence(one.licence)) for one in lineage.texts]
+    models = [(", ".join(one.roles), _model(one), *_licence(one.licence)) for one in lineage.parents]
+    texts = [
+        (one.role, _linked(one.dataset, kind="datasets/") if one.dataset else f"`{one.name}`", *_licence(one.licence))
+        for one in lineage.texts
+    ]
+    return models + texts
 
 
-def _named(text: Text) -> str:
-    return _linked(text.name, text.dataset, kind="datasets/")
+def _model(parent: Parent) -> str:
+    if parent.hub:
+        return _linked(parent.hub)
+    return ", from ".join((f"`{parent.name}`", *map(_linked, parent.hub_names)))
 
 
-def _linked(name: str, hub: str | None, *, kind: str = "") -> str:
-    return f"[{hub}](https://huggingface.co/{kind}{hub})" if hub else f"`{name}`"
+def _linked(name: str, *, kind: str = "") -> str:
+    """A name on the hub."""
+    return f"[{name}](https://huggingface.co/{kind}{name})"
 
 
 def _licence(found: Licence | None) -> tuple[str, str]:
@@ -193,7 +200,9 @@ def _limitations(told: Told) -> list[str]:
     if rooms[-1] == "propagate":
         found.append("The instruct model never trained with the new tokens: their rows are computed.")
     if "propagate" in rooms:
-        found.append("Instruct models keep less of their skills with another vocabulary than the numbers of text show.")
+        found.append(
+            "Skills of the instruct model may be lost with its vocabulary where numbers about text do not show it."
+        )
     return [
         *found,
         "Languages that it was not trained further on may have become worse.",
