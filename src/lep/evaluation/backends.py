@@ -89,7 +89,7 @@ class Watched:
         if (length := len(self._model.tok_encode(text))) > room:
             raise DataError(
                 f"document {request.doc_id + 1} takes {length:,} tokens{more}, and the model can see "
-                f"{self._model.max_length:,}; leave this task out by benchmark.tasks"
+                f"{self._model.max_length:,}; leave this task out"
             )
 
     def _ask(self, how: Callable[..., Any], requests: Sequence[Any]) -> Any:
