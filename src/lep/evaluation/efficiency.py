@@ -108,6 +108,7 @@ def _load(folder: Path, prompts: Sequence[Sequence[int]], settings: Efficiency, 
             f"{folder}: {length} tokens are to be read and written, but the model has {found.positions} positions; "
             "lower efficiency.prompt_tokens or efficiency.new_tokens"
         )
+    measure_rates(model, prompts, new_tokens=2)  # the first time, an accelerator compiles and allocates
     return _Runner(_rest(model), found, prompts)
 
 

@@ -15,9 +15,17 @@ from lep.evaluation.code_items import CODE
 Item = tuple[str, ...]
 """The right text, then the wrong ones."""
 
-SUMS = 60
-"""Items of arithmetic: a third of them additions, subtractions, multiplications."""
-_WRONG = 3
+SUMS = 45
+"""Items of arithmetic, a third of each kind."""
+_SHOWN = {
+    "+": "2 + 1 = 3\n15 + 23 = 38\n",
+    "-": "2 - 1 = 1\n38 - 23 = 15\n",
+    "*": "2 * 1 = 2\n5 * 3 = 15\n",
+}
+"""What stands before a sum, so that even a small model sees what is wanted."""
+_STEPS = (-20, -11, -10, -9, -2, -1, 1, 2, 9, 10, 11, 20)
+"""How far a wrong result is from the right one."""
+_WRONG = 2
 
 
 @cache
@@ -27,15 +35,15 @@ def probes() -> dict[str, list[Item]]:
 
 
 def _arithmetic(random: Random) -> Iterator[Item]:
-    """Wrong results are near, or have digits in common, and are as long as the right one."""
+    """Wrong results are as long as the right one."""
     for number in range(SUMS):
         sign = "+-*"[number % 3]
-        a, b = (random.randint(2, 12) if sign == "*" else random.randint(11, 99) for _ in range(2))
-        a, b = max(a, b), min(a, b)
+        largest = 12 if sign == "*" else 99
+        b, a = sorted(random.randint(2, largest) for _ in range(2))
         right = {"+": a + b, "-": a - b, "*": a * b}[sign]
-        near = {right + step for step in (-20, -11, -10, -9, -2, -1, 1, 2, 9, 10, 11, 20)}
-        wrong = random.sample(sorted(one for one in near if len(str(one)) == len(str(right))), _WRONG)
-        yield tuple(f"{a} {sign} {b} = {result}\n" for result in (right, *wrong))
+        near = [right + step for step in _STEPS if right + step >= 0 and len(str(right + step)) == len(str(right))]
+        results = (right, *random.sample(near, _WRONG))
+        yield tuple(f"{_SHOWN[sign]}{a} {sign} {b} = {result}\n" for result in results)
 
 
 def _code() -> Iterator[Item]:

@@ -12,7 +12,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 from lep.errors import UsageError
 
 WARMING = 2
-"""Tokens that are written before the clock runs, so that a machine at rest is awake."""
+"""Tokens that are written after one prompt before the clock runs, so that a machine at rest is awake."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def measure_rates(model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, n
 
 def _times(model: PreTrainedModel, ids: torch.Tensor, *, new_tokens: int) -> list[float]:
     """When it began, and when the logits of each new token were there, in seconds."""
-    _generate(model, ids, new_tokens=WARMING, clock=_Clock())
+    _generate(model, ids[:1], new_tokens=WARMING, clock=_Clock())
     clock = _Clock()
     clock.tick(model.device)
     _generate(model, ids, new_tokens=new_tokens, clock=clock)
