@@ -18,11 +18,11 @@ from torch import Tensor
 
 from lep.engine.packing import IGNORED
 
-LOGITS_BYTES = 2**27
-"""Logits held at a time, all in one buffer."""
+LOGITS_BYTES, GPU_LOGITS_BYTES = 2**27, 2**30
+"""Logits held at a time, all in one buffer. On a GPU the head's gradient, in its memory each time, wants to be rare."""
 
-CACHE_BYTES = 2**22
-"""Logits in float32 at a time on a processor, so that softmax reads and writes its cache and not its memory."""
+CACHE_BYTES, GPU_CACHE_BYTES = 2**22, 2**28
+"""Of them, logits in float32 at a time. On a processor softmax reads and writes its cache and not its memory."""
 
 ROWS = 4096
 """Rows of the head whose gradient is computed at a time, for the same reason."""
@@ -52,6 +52,12 @@ def summed_cross_entropy(
     )
 
 
+def at_once(vocab: int, *, like: Tensor) -> int:
+    """Tokens whose logits are held at a time, in the dtype of a tensor and on its device."""
+    held = GPU_LOGITS_BYTES if like.is_cuda else LOGITS_BYTES
+    return max(1, held // (vocab * like.element_size()))
+
+
 @torch.no_grad()
 def cross_entropy_and_mass(
     logits: Float[Tensor, "tokens vocab"], labels: Int[Tensor, " tokens"], *, group: Int[Tensor, " group"]
@@ -63,10 +69,10 @@ def cross_entropy_and_mass(
         labels: places in the vocabulary.
         group: other places, each once; none makes a sum of 0.
     """
-    at_once = _at_once(logits)
+    count = _normalized_at_once(logits)
     nats, mass = logits.new_empty(2, len(logits), dtype=torch.float32)
-    for at in range(0, len(logits), at_once):
-        some = slice(at, at + at_once)
+    for at in range(0, len(logits), count):
+        some = slice(at, at + count)
         probabilities, lost = _softmax(logits[some].float(), labels[some, None])
         nats[some], mass[some] = lost[:, 0], probabilities.index_select(1, group).sum(dim=1)
     return nats, mass
@@ -79,7 +85,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if learns[0] else None
         d_parts = [torch.zeros_like(part) if needed else None for part, needed in zip(parts, learns[4:], strict=True)]
         ends = list(accumulate(len(part) for part in parts))
-        size = max(1, LOGITS_BYTES // (len(rows) * rows.element_size()))
+        size = at_once(len(rows), like=rows)
         buffer = hidden.new_empty(min(size, len(hidden)), len(rows))
         nats = torch.zeros((), device=hidden.device)
         for at in range(0, len(hidden), size):
@@ -103,8 +109,8 @@ class _SummedCrossEntropy(torch.autograd.Function):
 def _softmax_minus_onehot_(logits: Float[Tensor, "tokens vocab"], labels: Int[Tensor, " tokens"]) -> Float[Tensor, ""]:
     """Σ −log softmax(logits)[label]; the logits become their gradient."""
     nats = torch.zeros((), device=logits.device)
-    at_once = _at_once(logits)
-    for some, wanted in zip(logits.split(at_once), labels[:, None].split(at_once), strict=True):
+    count = _normalized_at_once(logits)
+    for some, wanted in zip(logits.split(count), labels[:, None].split(count), strict=True):
         probabilities, lost = _softmax(some.float(), wanted)
         nats += lost.sum()
         some.copy_(probabilities.scatter_add_(1, wanted, probabilities.new_full(wanted.shape, -1)))
@@ -121,9 +127,10 @@ def _softmax(
     return probabilities, normalizer - scores.gather(1, labels)
 
 
-def _at_once(logits: Float[Tensor, "tokens vocab"]) -> int:
+def _normalized_at_once(logits: Float[Tensor, "tokens vocab"]) -> int:
     """Tokens whose softmax is taken at a time."""
-    return max(1, len(logits) if logits.is_cuda else CACHE_BYTES // (4 * logits.shape[1]))
+    held = GPU_CACHE_BYTES if logits.is_cuda else CACHE_BYTES
+    return max(1, held // (4 * logits.shape[1]))
 
 
 def _add_product(

@@ -150,4 +150,4 @@ def _dora(layer: Any) -> Any:
 
 
 def _replaced(weight: Tensor) -> Became:
-    return lambda _: weight.detach()
+    return lambda _: weight.detach().cpu()

@@ -169,7 +169,7 @@ def _batch_sums(
     )
     states = steps.states(input_ids=seen, attention_mask=present, use_cache=False).flatten(0, 1)
     predicted = (labels != IGNORED).nonzero()[:, 0]
-    size = max(1, cross_entropy.LOGITS_BYTES // (steps.vocab * states.element_size()))
+    size = cross_entropy.at_once(steps.vocab, like=states)
     sums = torch.zeros(len(labels), 4, dtype=torch.float64, device=steps.device)
     for some in predicted.split(size):
         sums[some] = _sums(steps.head(states[some]), labels[some], new_ids)

@@ -103,7 +103,7 @@ def _training(
     model: TrainableTables, history: Sequence[Mapping[str, Any]], watch: Watch, *, best_step: int
 ) -> Training:
     return Training(
-        tables={name: table().detach() for name, table in model.tables.items()},
+        tables={name: table().detach().cpu() for name, table in model.tables.items()},
         layers=learnt_weights(model.model),
         curve=[row["measured"] for row in history if "measured" in row],
         losses=[{"step": row["step"], "loss": row["loss"]} for row in history if "loss" in row],
