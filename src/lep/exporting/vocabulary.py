@@ -82,12 +82,12 @@ def gguf_vocabulary(
             file says.
     """
     file = read_tokenizer(folder)
+    how = cutting(file, chats=bool(loaded.chat_template))
     own = file.tokenizer.encode(CHECK_TEXT, add_special_tokens=False).ids
     if loaded.encode(CHECK_TEXT, add_special_tokens=False) != own:
         raise TokenizerError(
             f"{folder}: transformers reads a test text otherwise than {file.path.name} says: `lep inspect` tells more"
         )
-    how = cutting(file)
     special = _special(loaded, config, ends, size=len(file.vocabulary))
     template = loaded.chat_template
     if isinstance(template, dict):

@@ -1,0 +1,56 @@
+"""Models of every exported family, as small as can be, with a tokenizer that llama.cpp knows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PretrainedConfig, Qwen2Config, Qwen3Config
+
+from lep.io.pre_tokenizers import PATTERNS
+
+LLAMA_3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LLAMA_3 |= {"original_max_position_embeddings": 64}
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64}
+
+FAMILIES: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
+    "llama": (LlamaConfig, {}),
+    "biases": (LlamaConfig, {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}),
+    "wide_heads": (LlamaConfig, {"head_dim": 32}),
+    "waves": (LlamaConfig, {"rope_parameters": LLAMA_3}),
+    "linear": (LlamaConfig, {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}}),
+    "mistral": (MistralConfig, {"sliding_window": None}),
+    "qwen2": (Qwen2Config, {"rope_parameters": YARN}),
+    "qwen3": (Qwen3Config, {"head_dim": 32, "tie_word_embeddings": True}),
+}
+SMALL = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+SMALL |= {"num_key_value_heads": 2, "max_position_embeddings": 256, "bos_token_id": 1, "eos_token_id": 2}
+
+
+def make_family(name: str, folder: Path, tokenizer: Path, *, rows: int, dtype: torch.dtype = torch.float32) -> Path:
+    """A model of a family, whose attention looks hard at single places; returns its folder."""
+    kind, more = FAMILIES[name]
+    config = kind(**(SMALL | {"vocab_size": rows} | more))
+    with torch.random.fork_rng():
+        torch.manual_seed(len(name))
+        model = AutoModelForCausalLM.from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    model.to(dtype).save_pretrained(folder)
+    for file in tokenizer.iterdir():
+        shutil.copy(file, folder)
+    if name.startswith("qwen"):  # AutoTokenizer takes Qwen's own class, and with it Qwen's pre-tokenizer
+        _as_qwen(folder / "tokenizer.json")
+    return folder
+
+
+def _as_qwen(file: Path) -> None:
+    split = {"type": "Split", "pattern": {"Regex": PATTERNS["qwen2"][0]}, "behavior": "Isolated", "invert": False}
+    bytes_ = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    parts = {"type": "Sequence", "pretokenizers": [split, bytes_]}
+    state = json.loads(file.read_text()) | {"pre_tokenizer": parts, "normalizer": {"type": "NFC"}}
+    file.write_text(json.dumps(state))
