@@ -84,18 +84,12 @@ class Lines:
 def summary(step: Any, did: bool, console: Console) -> None:
     """What a finished step is worth telling."""
     from lep.io.artifact import read_manifest
-    from lep.reporting.table import main_table
 
     manifest = read_manifest(step.out)
     words = f"done in {manifest.seconds:.0f} s, {manifest.peak_memory_bytes / 2**30:.1f} GiB" if did else "was done"
     console.print(f"  {words}", style="dim")
     if step.room == "evaluate":
-        found = main_table(manifest.numbers)
-        table = Table("model", *map(str, found.columns))
-        for row in found.rows:
-            table.add_row(row.model, *map(str, row.cells))
-        Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
-        for tell in (_benchmark, _efficiency, _side_effects):
+        for tell in (_main, _benchmark, _efficiency, _side_effects):
             tell(manifest.numbers, console)
     if step.room == "retokenize":
         _vocabulary(manifest.numbers, console)
@@ -193,6 +187,17 @@ def _propagation(numbers: Mapping[str, Any], console: Console) -> None:
     console.print(table)
 
 
+def _main(numbers: Mapping[str, Any], console: Console) -> None:
+    from lep.reporting.table import main_table
+
+    found = main_table(numbers)
+    if found.columns:
+        table = Table("model", *map(str, found.columns))
+        for row in found.rows:
+            table.add_row(row.model, *map(str, row.cells))
+        Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
+
+
 def _benchmark(numbers: Mapping[str, Any], console: Console) -> None:
     """Scores by group, with their differences to the reference, and what they leave out."""
     from lep.reporting.benchmark import scores
@@ -249,7 +254,7 @@ def _beside_paper(numbers: Mapping[str, Any], console: Console) -> None:
         for heading in ("", *(pair.column for pair in one.pairs)):
             table.add_column(heading, justify="right" if heading else "left")
         table.add_row("the paper", *(score(pair.paper) for pair in one.pairs))
-        table.add_row(one.model, *(score(pair.ours.score if pair.ours else None) for pair in one.pairs))
+        table.add_row(one.model, *(pair.shown for pair in one.pairs))
         table.add_row("difference", *(signed(pair.difference) for pair in one.pairs))
         Console(width=max(console.width, 120) if not console.is_terminal else None).print(table)
         for remark in one.remarks:
@@ -263,7 +268,8 @@ def expectations(steps: Sequence[Any], console: Console, *, on: str | None) -> N
 
     machine = named_machine(on) if on else this_machine()
     found = estimate(steps, machine)
-    table = Table("room", *(Column(name, justify="right") for name in ("tokens", "time", "GPU", "memory", "disk")))
+    numbers = ("tokens", "time", "GPU, GiB", "memory, GiB", "disk, GB")
+    table = Table("room", *(Column(name, justify="right") for name in numbers))
     for line in lines(found):
         table.add_row(*line)
     console.print(table)

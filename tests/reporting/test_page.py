@@ -17,13 +17,13 @@ from lep.reporting.page import render, visible
 from lep.reporting.paper import beside_paper
 from lep.reporting.table import main_table
 
-from .made_up import HOSTILE, NAMES, Write, evaluated
+from .made_up import HOSTILE, NAMES, Write, benchmark, evaluated
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECTIONS = (
     "walk vocabulary learning propagation models benchmark paper efficiency side-effects answers continuations record"
 ).split()
-CHARTS = 2 + 2 + 2 + 6 + 6 + 2 + 2
+CHARTS = 2 + 3 + 2 + 6 + 6 + 2 + 2
 ROWS = {"conversion": "LLaMa-3-8B-Instruct/Extended/Conversion"}
 
 
@@ -156,6 +156,14 @@ def test_an_evaluation_alone_is_a_page(write: Write) -> None:
     assert "svg" not in reader.tags
 
 
+def test_an_evaluation_of_the_benchmark_alone_has_no_empty_tables(write: Write) -> None:
+    models = {name: {"symbols_per_token": {}, "bits_per_byte": {}} for name in NAMES}
+    numbers = {"models": models, "benchmark": benchmark(missing="use")}
+    reader = Reader(render(gather(write("alone", room="evaluate", numbers=numbers)), title="Alone"))
+    assert reader.sections == ["walk", "benchmark", "record"]
+    assert "conversion against instruct." in reader.text
+
+
 def test_empty_curves_leave_their_charts_out(run: Path) -> None:
     path = run.parent / "pretrain" / "manifest.json"
     manifest = json.loads(path.read_text())
@@ -163,7 +171,7 @@ def test_empty_curves_leave_their_charts_out(run: Path) -> None:
     path.write_text(json.dumps(manifest))
     reader = Reader(render(gather(run), title="A run"))
     assert "curve0-figure_1" not in dict(reader.attributes).values()
-    assert reader.tags.count("svg") == CHARTS - 5
+    assert reader.tags.count("svg") == CHARTS - 6
 
 
 def test_white_space_in_tokens_is_visible() -> None:

@@ -52,7 +52,12 @@ def test_with_the_settings_of_the_paper_every_column_is_compared() -> None:
         ({"variant": "paper"}, None, "ROUGE is recall", ["DaruMMLU", "DaruMERA"]),
         ({"limit": 1200}, None, "first 1,200 items", []),
         ({}, {"base": BASE}, "asked 0-shot, the paper's 5-shot", []),
-        ({"missing": "use"}, None, "No score of darumeru_use", ["DaruMMLU", "DaruSum", "DaruCopy-EN", "DaruCopy-RU"]),
+        (
+            {"missing": "use"},
+            None,
+            "* No score of use",
+            ["DaruMMLU", "DaruSum", "DaruCopy-EN", "DaruCopy-RU"],
+        ),
         ({"data": "tiny"}, None, "items are from tiny", list(COLUMNS)),
     ],
 )
@@ -61,6 +66,11 @@ def test_what_differs_is_said_and_not_compared(settings, rows, words, left) -> N
     assert [remark for remark in one.remarks if words in remark] == list(one.remarks)
     assert len(one.remarks) == 1
     assert compared(one) == left
+
+
+def test_an_average_that_lacks_a_task_has_a_star() -> None:
+    (one,) = found(variant="scripts", missing="use")
+    assert [pair.shown for pair in one.pairs] == ["–", "0.550", "0.550*", "0.550", "0.550", "0.550"]
 
 
 def test_without_a_chat_template_nothing_is_compared() -> None:

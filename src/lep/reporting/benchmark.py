@@ -8,12 +8,10 @@ from typing import TypeVar
 
 from lep.reporting import rounding
 from lep.reporting.cells import NOTHING, Grid, Line, Marked, marked
-from lep.reporting.evaluated import COLUMNS, Benchmark, Benchmarked, Estimate
+from lep.reporting.evaluated import COLUMNS, PREFIX, Benchmark, Benchmarked, Estimate
 from lep.reporting.measures import Change, Value
 
 T = TypeVar("T")
-
-PREFIX = "darumeru_"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from lep.reporting.measures import Change, Efficiency, Ratio, SideEffects
 MICRO = "Micro-Avg"
 COLUMNS: tuple[str, ...] = (MICRO, "DaruMMLU", "DaruMERA", "DaruSum", "DaruCopy-EN", "DaruCopy-RU")
 """The averages of the benchmark, in the order of the paper's tables."""
+PREFIX = "darumeru_"
+"""Of the names of its tasks."""
 
 
 @dataclass(frozen=True)

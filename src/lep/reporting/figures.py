@@ -44,7 +44,7 @@ def score_charts(facts: Facts) -> list[Chart]:
     found = facts.of(Pretrained)
     for room, numbers in found:
         groups = dict.fromkeys(group for point in numbers.curve for group in point.benchmark)
-        for group in groups:
+        for group in [name for name in groups if name != "all" or len(groups) > 2]:  # of one group, the mean is its own
             where = f" ({room.key})" if len(found) > 1 else ""
             charts.append(
                 draw(

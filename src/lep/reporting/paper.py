@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from lep.errors import UsageError
-from lep.reporting.evaluated import COLUMNS, MICRO, Asked, Benchmark, Benchmarked, Estimate
+from lep.reporting import rounding
+from lep.reporting.evaluated import COLUMNS, MICRO, PREFIX, Asked, Benchmark, Benchmarked, Estimate
 
 _TITLES = {
     "table1_zero_shot_instruct": "Table 1: instruct models, 0-shot",
@@ -49,6 +50,13 @@ class Pair:
     """None: not measured."""
     comparable: bool
     """Whether both were measured in the same way, as far as it is known."""
+
+    @property
+    def shown(self) -> str:
+        """Our score, rounded; with a star when tasks are missing from it."""
+        return (
+            rounding.NOTHING if self.ours is None else rounding.score(self.ours.score) + "*" * bool(self.ours.missing)
+        )
 
     @property
     def difference(self) -> float | None:
@@ -146,7 +154,8 @@ def _unlike(ours: Benchmarked, theirs: Published, *, asked: Asked) -> dict[str, 
         found["Ours was asked without a chat template, the paper's with one."] = COLUMNS
     if ours.missing:
         lacking = (group for group, score in ours.groups.items() if score.missing)
-        found[f"No score of {', '.join(ours.missing)}: averages that need them are not compared."] = (MICRO, *lacking)
+        tasks = ", ".join(task.removeprefix(PREFIX) for task in ours.missing)
+        found[f"* No score of {tasks}: averages that need them are not compared."] = (MICRO, *lacking)
     if asked.data is not None:
         found[f"Our items are from {asked.data}: whether they are the paper's is not known."] = ()
     return found
