@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with main_first():
             options = _parsed(arguments)
-            os.environ.setdefault("HF_HUB_OFFLINE", "0" if getattr(options, "online", False) else "1")
-            os.environ.setdefault("HF_HUB_OFFLINE", "0" if getattr(options, "export_data", None) else "1")
+            online = getattr(options, "online", False) or getattr(options, "export_data", None)
+            os.environ.setdefault("HF_HUB_OFFLINE", "0" if online else "1")
             code = options.act(options, Console(highlight=False, quiet=not is_main()))
         leave()
         return code

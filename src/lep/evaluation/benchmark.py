@@ -145,7 +145,8 @@ def _do_tasks(one: Candidate, settings: Benchmark, *, dtype: str, out: Path) -> 
         except EndpointError:
             raise
         except Exception as error:  # whatever a task, its data or the harness may raise
-            failure.write_text(traceback.format_exc(), encoding="utf-8")
+            if not isinstance(error, LepError):
+                failure.write_text(traceback.format_exc(), encoding="utf-8")
             yield f"{one.name}: {task}: {_reason(error, settings, failure)}"
             note(f"{one.name}: {task} failed")
 

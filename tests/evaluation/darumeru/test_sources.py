@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from lep.cli import main
 from lep.errors import DataError
 from lep.evaluation.darumeru.documents import documents
 from lep.evaluation.darumeru.scores import TASKS
 from lep.evaluation.darumeru.sources import SOURCES, export, rows
+from lep.progress import listen
 
 
 @pytest.fixture
@@ -48,6 +51,19 @@ def test_what_is_exported_reads_as_what_the_hub_has(hub, tmp_path: Path, data: s
             drop = {"pair"}  # names the file
             a, b = ([{k: v for k, v in d.items() if k not in drop} for d in docs[split]] for docs in (carried, written))
             assert sorted(a, key=str) == sorted(b, key=str), name  # subjects come in the order of their names
+
+
+def test_the_command_exports_with_the_network_on(hub, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    folder = tmp_path / "carried"
+    assert main(["evaluate", "--export-data", str(folder), "block=2"]) == 2
+    assert "takes no settings; found block=2" in capsys.readouterr().err and not folder.exists()
+    assert main(["evaluate", "--export-data", str(folder)]) == 0
+    assert os.environ["HF_HUB_OFFLINE"] == "0"
+    assert {path.name for path in folder.iterdir()} == set(SOURCES)
+    assert f"say benchmark.data={folder}" in capsys.readouterr().out
+    listen(None)
 
 
 def test_an_interrupted_export_goes_on_with_the_file_that_broke(hub, tmp_path: Path, monkeypatch) -> None:
