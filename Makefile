@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INPUTS := build/demo/inputs
 
-.PHONY: demo demo-long test check slow inputs clean
+.PHONY: demo demo-long test check docs slow inputs clean
 
 demo: inputs ## the whole walk on a real model (recipes/demo.yaml)
 	$(BIN)/lep run recipes/demo.yaml
@@ -20,6 +20,9 @@ check: .venv/ready
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+docs: .venv/ready ## these documents as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 slow: inputs ## the tests on the real tokenizers and the demo's text too
 	sh tests/real/fetch.sh

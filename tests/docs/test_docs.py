@@ -15,39 +15,10 @@ from lep import cli, pipeline
 from lep.config import ROOMS
 from lep.pipeline import load_recipe
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/walk.md",
-    "docs/mathematics.md",
-    "docs/cluster.md",
-    "docs/conversations.md",
-    "docs/darumeru.md",
-)
-HISTORY = ("CHANGELOG.md", "docs/log.md")  # may name what is no longer there: only their links are looked at
+from .documents import DOCUMENTS, HISTORY, ROOT, blocks, command_lines, prose, spans, text
+
 MADE = ("build/", "runs/")  # by the commands, not in the repository
 FOLDERS = tuple(f"{folder}/" for folder in ("src", "tests", "docs", "demo", "recipes", "benchmarks"))
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def text(document: str) -> str:
-    return (ROOT / document).read_text(encoding="utf-8")
-
-
-def blocks(document: str, language: str) -> list[str]:
-    return [body for name, body in FENCE.findall(text(document)) if name == language]
-
-
-def spans(document: str) -> list[str]:
-    """Everything in single backticks, outside fenced blocks."""
-    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", FENCE.sub("", text(document)))]
-
-
-def command_lines(document: str, program: str) -> list[str]:
-    """Complete command lines: of the shell blocks, and those in backticks."""
-    lines = [line for body in blocks(document, "sh") for line in body.replace("\\\n", " ").splitlines()]
-    return [line for line in [*lines, *spans(document)] if line.startswith(f"{program} ")]
 
 
 def everywhere(found: dict[str, list[str]]) -> list[tuple[str, str]]:
@@ -69,23 +40,26 @@ KNOBS = [
     for document, span in SPANS
     if re.fullmatch(rf"({'|'.join(ROOMS)})\.\w+", span) and not span.endswith((".md", ".py"))
 ]
-LINKS = everywhere(
-    {document: re.findall(r"\]\(([^)]+)\)", FENCE.sub("", text(document))) for document in (*DOCUMENTS, *HISTORY)}
-)
+LINKS = everywhere({document: re.findall(r"\]\(([^)]+)\)", prose(document)) for document in (*DOCUMENTS, *HISTORY)})
 
 
 @pytest.mark.parametrize(("document", "line"), LEP)
-def test_lep_commands_parse(document: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_lep_commands_parse(document: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    for block in blocks(document, "yaml"):
+        (tmp_path / (block.title or "unnamed")).write_text(block.body)
+    monkeypatch.chdir(tmp_path)
     try:
         options = cli._parser().parse_args(shlex.split(line, comments=True)[1:])
     except SystemExit as stopped:
         assert stopped.code == 0, f"{document}: {line}"  # --help and --version stop as well
         return
     words = getattr(options, "words", None)
-    if words is not None and words[0].endswith(".yaml"):
+    if getattr(options, "export_data", None):  # needs no settings
+        return
+    if words and words[0].endswith(".yaml"):
         pipeline.load_recipe(Path(words[0]), [f"{options.room}.{word}" for word in words[1:]])
-    elif words is not None:
+    elif words:
         pipeline.room_steps(options.room, words)
     elif hasattr(options, "recipe"):
         last = getattr(options, "to_", None)
@@ -103,8 +77,8 @@ def test_make_targets_exist(document: str, line: str) -> None:
 def test_examples_run(document: str, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(models.parent)
     names: dict[str, object] = {"__name__": "example"}
-    for body in blocks(document, "python"):
-        exec(compile(body, document, "exec"), names)
+    for block in blocks(document, "python"):
+        exec(compile(block.body, document, "exec"), names)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +133,7 @@ def test_every_section_of_a_room_says_what_comes_in_and_out() -> None:
 
 
 def test_tree_of_the_readme_is_the_repository() -> None:
-    tree = next(body for body in blocks("README.md", "") if body.startswith("README.md"))
+    tree = next(block.body for block in blocks("README.md", "") if block.body.startswith("README.md"))
     named, folder = set(), ""
     for line in tree.splitlines():
         name = line.split()[0]
@@ -177,7 +151,7 @@ def test_tree_of_the_readme_is_the_repository() -> None:
 
 def headings(document: Path) -> list[str]:
     """Anchors of a document's headings."""
-    titles = re.findall(r"^#+ (.+)$", FENCE.sub("", document.read_text(encoding="utf-8")), re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", prose(str(document)), re.MULTILINE)
     return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
