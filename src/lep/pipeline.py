@@ -135,6 +135,9 @@ def check(steps: Sequence[Step]) -> list[str]:
     for room in dict.fromkeys(step.room for step in steps if step.room in _TRAINING):
         need("train", what=room)
     for step in steps:
+        if getattr(step.settings, "benchmark", None):
+            need("eval", what=f"{step.room}.benchmark")
+    for step in steps:
         for name, path in paths(step.settings).items():
             if path not in made and not path.exists():
                 problems.append(f"{step.address}.{name}: {path} is not there, and no earlier room makes it")

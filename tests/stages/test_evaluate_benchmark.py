@@ -80,7 +80,7 @@ def test_a_model_that_cannot_be_asked_is_named_before_the_work(
 
 def test_the_extra_is_named(instructs, make_artifact, tmp_path, without) -> None:
     without("pymorphy3")
-    with pytest.raises(UsageError, match=r"benchmark needs pymorphy3.*pip install 'lep\[eval\]'"):
+    with pytest.raises(UsageError, match=r"evaluate.benchmark needs pymorphy3.*pip install 'lep\[eval\]'"):
         make_artifact(settings({"instruct": instructs["tied"]}), tmp_path / "out")
 
 

@@ -22,7 +22,6 @@ from lep.evaluation.encoding import encode
 from lep.evaluation.generation import answer_items, expected, score, side_by_side
 from lep.evaluation.side_effects import compare_side_effects, measure_side_effects
 from lep.evaluation.wrong_script import wrong_script
-from lep.extras import need
 from lep.io.corpus import corpus_languages, heldout_excerpt
 from lep.io.documents import read_excerpt
 from lep.io.items import read_items
@@ -145,7 +144,6 @@ def _benchmark(settings: Evaluate, out: Path) -> Callable[[], dict[str, Any] | N
     """What runs Darumeru, in `out/benchmark/NAME/TASK.jsonl`; how the models can be asked is found out at once."""
     if not settings.benchmark:
         return lambda: None
-    need("eval", what="benchmark")
     from lep.evaluation.benchmark import candidates, run_benchmark
 
     asked = candidates(settings.benchmark, settings.models)
