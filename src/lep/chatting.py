@@ -149,7 +149,5 @@ def _side_by_side(models: Sequence[Partner], text: str, console: Console, *, lon
 
 def speed(said: Said) -> str:
     """How much was said, and how fast."""
-    return (
-        f"{said.tokens:,} tokens, {len(said.text):,} characters in {said.seconds:.1f} s: "
-        f"{said.tokens / said.seconds:,.1f} tokens/s, {len(said.text) / said.seconds:,.1f} characters/s"
-    )
+    rates = (said.tokens / said.seconds, len(said.text) / said.seconds)
+    return "{:,} tokens in {:.1f} s: {:,.1f} tokens/s, {:,.1f} characters/s".format(said.tokens, said.seconds, *rates)
