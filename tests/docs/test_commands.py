@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,8 +34,18 @@ def test_commands_run(document: str, desk: Callable[[str], Path], monkeypatch: p
     for line in (line for block in RUN[document] for line in block.lines):
         words = shlex.split(line, comments=True)
         if words:
-            assert words[0] == "lep", f"{document}: no test runs {line!r}: say in the block's title what it needs"
-            assert code(words[1:]) == 0, f"{document}: {line}\n{capsys.readouterr()}"
+            assert words[0] in ("lep", "eval"), (
+                f"{document}: no test runs {line!r}: say in its block's title what it needs"
+            )
+            assert (code(words[1:]) if words[0] == "lep" else shell(line)) == 0, (
+                f"{document}: {line}\n{capsys.readouterr()}"
+            )
+
+
+def shell(line: str) -> int:
+    """The exit code of a line that bash runs."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(["bash", "-ec", line], env=os.environ | {"PATH": path}).returncode
 
 
 def code(words: list[str]) -> int | str | None:

@@ -13,7 +13,7 @@ import pytest
 from lep.config import ROOMS
 from lep.config.knobs import knobs
 
-from .documents import DOCUMENTS, ROOT
+from .documents import DOCUMENTS, ROOT, prose
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_document_is_a_page(site: Path) -> None:
     pages = {path.name for path in site.glob("*.html")} - {"404.html"}
     assert pages == {f"{Path(name).stem}.html" for name in (*DOCUMENTS, "docs/log.md") if name.startswith("docs/")}
+
+
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name.startswith("docs/")])
+def test_lists_are_lists(site: Path, document: str) -> None:
+    page = (site / f"{Path(document).stem}.html").read_text(encoding="utf-8")
+    article = page.partition("<article")[2].partition("</article>")[0]
+    assert article.count("<li>") == len(re.findall(r"^ *(?:-|\d+\.) ", prose(document), re.MULTILINE))
 
 
 def test_each_room_has_its_knobs(site: Path) -> None:
