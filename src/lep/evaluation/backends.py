@@ -31,9 +31,9 @@ def in_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, bat
     Log-probabilities are in float32: those of options are often closer than bfloat16 can tell apart, and of equals the
     first would win.
     """
-    from lm_eval.models.huggingface import HFLM
+    from lep.evaluation.last_logits import LastLogits
 
-    make: Any = HFLM
+    make: Any = LastLogits
     return make(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32")
 
 
