@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from lep.errors import CheckpointError, EndpointError, UsageError
 from lep.inspection import inspect
@@ -33,6 +33,8 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
     """
     if not _NAME.fullmatch(repository):
         raise UsageError(f"{repository}: expected owner/name of a repository")
+    if get_token() is None:
+        raise UsageError("no key of the hub: `hf auth login`, or set HF_TOKEN")
     if problems := inspect(folder).problems:
         raise CheckpointError("\n  ".join([f"{folder}: not healthy, so it is not published:", *problems]))
     if not (folder / CARD).exists():
@@ -50,12 +52,10 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
         )
     except OfflineModeIsEnabled:
         raise UsageError("HF_HUB_OFFLINE is set, and publishing needs the network: unset it for this command") from None
-    except LocalTokenNotFoundError:
-        raise UsageError("no key of the hub: `hf auth login`, or set HF_TOKEN") from None
     except HfHubHTTPError as error:
         raise EndpointError(f"{hub.endpoint}: refuses {repository}: {_reason(error)}") from None
-    except OSError as error:  # no network, no such host, a line that broke
-        raise EndpointError(f"{hub.endpoint}: cannot be reached: {error}; the same command tries again") from None
+    except Exception as error:  # whatever the hub's client raises when there is no network, no host, a broken line
+        raise EndpointError(f"{hub.endpoint}: the upload broke off: {error}; the same command goes on") from None
     return f"{hub.endpoint}/{repository}"
 
 
