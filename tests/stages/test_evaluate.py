@@ -11,6 +11,9 @@ from pydantic import ValidationError
 
 from lep.config import Evaluate
 from lep.errors import CheckpointError, DataError
+from lep.reporting.efficiency import by_text
+from lep.reporting.numbers import parse_evaluation
+from lep.reporting.side_effects import grids
 from lep.stages import evaluate
 
 
@@ -89,6 +92,11 @@ def test_everything_beside_quality_is_paired_with_the_reference_and_kept(
     kept = json.loads((tmp_path / "out" / "models" / "base.json").read_text())
     assert len(kept["continuations"]) > 6 and "continuations" not in found["models"]["base"]
     assert (tmp_path / "out/efficiency/base.json").exists() and (tmp_path / "out/side_effects/instruct.json").exists()
+    told = parse_evaluation(found)
+    assert told.efficiency and told.side_effects
+    assert [grid.title for grid in by_text(told.efficiency)] == ["Russian", "English", "code", "German"]
+    bits, probes, scripts = grids(told.side_effects)
+    assert bits.columns == ("German",) and probes.columns and scripts.columns
 
 
 def test_what_cannot_be_measured_is_named_before_the_work(
