@@ -12,6 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column, Table
 from rich.text import Text
 
+from lep.errors import UsageError
+from lep.extras import need
+
 
 class Bar:
     """A bar with rate and time left."""
@@ -206,7 +209,7 @@ def _benchmark(numbers: Mapping[str, Any], console: Console) -> None:
     if not (benchmark := parse_evaluation(numbers).benchmark):
         return
     found = scores(benchmark)
-    _grid(found.groups, f"Darumeru: score, 95 % interval{_against(found.reference)}", console)
+    _grid(found.groups, "Darumeru: score, 95 % interval", found.reference, console)
     for remark in found.remarks:
         console.print(f"  · {remark}", style="dim", markup=False, soft_wrap=True)
 
@@ -218,8 +221,7 @@ def _efficiency(numbers: Mapping[str, Any], console: Console) -> None:
 
     if efficiency := parse_evaluation(numbers).efficiency:
         grid = by_text(efficiency)[0]
-        title = f"Efficiency, {grid.title}: characters per second{_against(reference(efficiency))}"
-        _grid(grid, title, console)
+        _grid(grid, f"Speed and memory, {grid.title}", reference(efficiency), console)
 
 
 def _side_effects(numbers: Mapping[str, Any], console: Console) -> None:
@@ -228,15 +230,12 @@ def _side_effects(numbers: Mapping[str, Any], console: Console) -> None:
 
     if effects := parse_evaluation(numbers).side_effects:
         for grid in grids(effects):
-            _grid(grid, f"{grid.title}{_against(reference(effects))}", console)
+            _grid(grid, grid.title, reference(effects), console)
 
 
-def _against(reference: str) -> str:
-    return f", and against {reference}" if reference else ""
-
-
-def _grid(grid: Any, title: str, console: Console) -> None:
-    console.print(Text(title, style="bold"))
+def _grid(grid: Any, title: str, reference: str, console: Console) -> None:
+    compared = any(cell.change for line in grid.lines for cell in line.cells)
+    console.print(Text(f"{title}, and against {reference}" if compared else title, style="bold"))
     table = Table("model", *grid.columns)
     for line in grid.lines:
         table.add_row(line.name, *map(str, line.cells))
@@ -264,6 +263,12 @@ def _beside_paper(numbers: Mapping[str, Any], console: Console) -> None:
 def expectations(steps: Sequence[Any], console: Console, *, on: str | None) -> None:
     """What each step will take, what was guessed, and what all of them take together."""
     from lep.engine.machine import named_machine, this_machine
+
+    try:
+        need("train", what="an estimate")
+    except UsageError as error:
+        console.print(f"  · {error}", style="dim", markup=False, soft_wrap=True)
+        return
     from lep.estimation import estimate, lines, remarks, summed
 
     machine = named_machine(on) if on else this_machine()

@@ -37,7 +37,7 @@ def test_an_evaluation_is_told_in_tables(run: Path, capsys: pytest.CaptureFixtur
     for words in (
         "Darumeru: score, 95 % interval, and against base",
         "+0.150 better",
-        "Efficiency, Russian: characters per second, and against base",
-        "Answers in another script than expected",
+        "Speed and memory, Russian, and against base",
+        "Answers in another script than expected\n",
     ):
         assert words in told
