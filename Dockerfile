@@ -11,7 +11,7 @@ ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
 ARG TORCH_INDEX=
-ARG EXTRAS=train,eval,serve,track
+ARG EXTRAS=train,eval,serve,export,track
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/lep/bin:$PATH
 RUN python -m venv /opt/lep
 WORKDIR /build

@@ -74,10 +74,13 @@ def cupboard(texts, tokenizers, make_model, tmp_path_factory) -> Path:
     for name, count in {"skills_train": 16, "skills_heldout": 2}.items():
         _write(inputs / f"{name}.jsonl", [_item(text) for text in texts["ru"][:count]])
     _write(root / "prompts.jsonl", [{"prompt": document} for document in every["kk"][:16]])
-    _write_recipes({str(path.relative_to(ROOT)): path.read_text() for path in ROOT.glob("recipes/**/*.yaml")}, root)
-    with pytest.MonkeyPatch.context() as patch:  # what `make demo` does
+    shutil.copytree(ROOT / "recipes", root / "recipes")
+    _write_small({f"recipes/{path.name}": path.read_text() for path in ROOT.glob("recipes/demo*.yaml")}, root)
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        assert main(["run", "recipes/demo.yaml"]) == 0
+        assert main(["run", "recipes/demo.yaml"]) == 0  # as `make demo` does
+        three = [f"{name}=models/{name}" for name in ("base", "adapted", "instruct")]
+        assert main(["propagate", *three, "out=models/propagated"]) == 0
     return root
 
 
@@ -87,13 +90,13 @@ def desk(cupboard: Path, tmp_path: Path) -> Callable[[str], Path]:
 
     def furnish(document: str) -> Path:
         shutil.copytree(cupboard, tmp_path, dirs_exist_ok=True)
-        _write_recipes({block.title: block.body for block in blocks(document, "yaml") if block.title}, tmp_path)
+        _write_small({block.title: block.body for block in blocks(document, "yaml") if block.title}, tmp_path)
         return tmp_path
 
     return furnish
 
 
-def _write_recipes(recipes: dict[str, str], folder: Path) -> None:
+def _write_small(recipes: dict[str, str], folder: Path) -> None:
     for name, body in recipes.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(yaml.safe_dump(_resized(yaml.safe_load(body)), sort_keys=False))
