@@ -20,7 +20,7 @@ from huggingface_hub import HfApi
 
 from lep import publishing
 from lep.errors import CheckpointError, EndpointError, UsageError
-from lep.publishing import push
+from lep.publishing import name_remark, push
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -148,3 +148,13 @@ def test_what_is_not_ready_is_not_published(model: Path, hub: Any, at: Callable,
     with pytest.raises(CheckpointError, match=r"not healthy, so it is not published:\n  .*vocab_size"):
         push(model, "me/model")
     assert not hub.asked
+
+
+@pytest.mark.parametrize(
+    ("repository", "fits"), [("me/Llama-3-ru", True), ("me/llama_3.1", True), ("me/ru-llama-3", False)]
+)
+def test_a_name_that_a_licence_forbids_is_told(repository: str, fits: bool, tmp_path: Path) -> None:
+    assert name_remark(tmp_path, repository) is None
+    (tmp_path / "README.md").write_text("You must begin the model's name with “Llama 3”.")
+    assert name_remark(tmp_path, "me/Llama-3-ru") is None and name_remark(tmp_path, "me/llama_3.1") is None
+    assert "a name that begins with 'Llama 3', and ru-llama-3 does not" in str(name_remark(tmp_path, "me/ru-llama-3"))

@@ -84,9 +84,11 @@ def export_settings(model: str, assignments: list[str]) -> Export:
 
 def _push(options: argparse.Namespace, console: Console) -> int:
     from lep.engine.quiet import silence_libraries
-    from lep.publishing import push
+    from lep.publishing import name_remark, push
 
     silence_libraries()
+    if remark := name_remark(options.model, options.repository):
+        console.print(Text.assemble(("note", "yellow"), f": {remark}"), soft_wrap=True)
     address = push(options.model, options.repository, public=options.public)
     console.print(f"{options.model} → {address}", markup=False, soft_wrap=True)
     return 0

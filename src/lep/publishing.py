@@ -12,6 +12,7 @@ from lep.errors import CheckpointError, EndpointError, UsageError
 from lep.inspection import inspect
 from lep.io.checkpoint import LEP_FILES
 from lep.io.model_card import CARD
+from lep.reporting.card import required_beginning
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -57,6 +58,20 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
     except Exception as error:  # whatever the hub's client raises when there is no network, no host, a broken line
         raise EndpointError(f"{hub.endpoint}: the upload broke off: {error}; the same command goes on") from None
     return f"{hub.endpoint}/{repository}"
+
+
+def name_remark(folder: Path, repository: str) -> str | None:
+    """What a parent's licence wants of the name, where the name is not so."""
+    card = folder / CARD
+    wanted = required_beginning(card.read_text(encoding="utf-8")) if card.exists() else None
+    name = repository.rpartition("/")[2]
+    if wanted is None or _plain(name).startswith(_plain(wanted)):
+        return None
+    return f"the licence of a parent wants a name that begins with {wanted!r}, and {name} does not: see {card}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name).strip().lower()
 
 
 def _reason(error: HfHubHTTPError) -> str:
