@@ -195,3 +195,12 @@ def test_a_text_that_a_tokenizer_cannot_write_is_named(tokenizers) -> None:
     with pytest.raises(TokenizerError, match=r"parts of it become '<unk>'.*falls back to bytes"):
         encode(tokenizer, ["ß"], model="m", text="de")
     assert encode(tokenizer, ["<unk>"], model="m", text="de") == [monkey["input_ids"]]  # it is really there
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+def test_an_accelerator_holds_one_model_at_a_time(models, texts, tmp_path) -> None:
+    found = measure(models, {"ru": texts["ru"][:40]}, tmp_path)
+    for told in found["models"].values():
+        assert told["memory"]["weights"] < told["memory"]["peak"] and told["texts"]["ru"]["writing"]["value"] > 0
+    assert torch.cuda.memory_allocated() < min(told["memory"]["peak"] for told in found["models"].values())
