@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from lep.cli import main
+from lep.progress import listen
 
 from .documents import ROOT, blocks
 
@@ -81,6 +82,7 @@ def cupboard(texts, tokenizers, make_model, tmp_path_factory) -> Path:
         assert main(["run", "recipes/demo.yaml"]) == 0  # as `make demo` does
         three = [f"{name}=models/{name}" for name in ("base", "adapted", "instruct")]
         assert main(["propagate", *three, "out=models/propagated"]) == 0
+    listen(None)
     return root
 
 
