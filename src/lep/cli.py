@@ -26,7 +26,7 @@ from lep.config import ROOMS
 from lep.config.knobs import knobs
 from lep.engine.processes import give_up, is_main, leave, main_first, rank
 from lep.errors import LepError, UsageError
-from lep.terminal import Bar, Lines, compare_trainings, summary
+from lep.terminal import Bar, Lines, compare_trainings, expectations, summary
 
 _FLAGS = {
     "--from": "begin with this room",
@@ -99,9 +99,10 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--export-data", type=Path, metavar="DIR", help=words)
     explain = _verb(verbs, "explain", _explain, "every knob: name, type, default, one sentence")
     explain.add_argument("room", nargs="?", choices=ROOMS)
-    check = _verb(verbs, "check", _check, "parse a recipe and look whether its inputs are there; do no work")
+    check = _verb(verbs, "check", _check, "parse a recipe, look for its inputs, estimate what it takes; do no work")
     check.add_argument("recipe", type=Path)
     check.add_argument("overrides", nargs="*", metavar="room.key=value")
+    check.add_argument("--on", metavar="MACHINE", help="estimate for another machine than this one: H100, 8xH100, …")
     inspect = _verb(
         verbs, "inspect", _inspect, "what a model, tokenizer or artifact folder is, and whether it is healthy"
     )
@@ -207,7 +208,9 @@ def _check(options: argparse.Namespace, console: Console) -> int:
     from lep import pipeline
 
     steps = pipeline.load_recipe(options.recipe, options.overrides)
-    if problems := pipeline.check(steps):
+    problems = pipeline.check(steps)
+    expectations(steps, console, on=options.on)
+    if problems:
         raise UsageError("\n  ".join([f"{options.recipe}:", *problems]))
     console.print(f"{options.recipe}: {len(steps)} steps, all inputs are there or are made on the way")
     return 0

@@ -41,6 +41,10 @@ _TOGETHER = ("pretrain", "tune", "calibrate")
 """Rooms that many processes work in at once; in the others the main process works and the rest wait."""
 
 
+_OF_WEIGHTS = ("initialize", "pretrain", "tune", "propagate", "calibrate", "evaluate")
+"""Rooms that read models, not only their tokenizers."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One artifact to make: `address` is its place in the run, `propagate/swap`."""
@@ -141,6 +145,9 @@ def check(steps: Sequence[Step]) -> list[str]:
         for name, path in paths(step.settings).items():
             if path not in made and not path.exists():
                 problems.append(f"{step.address}.{name}: {path} is not there, and no earlier room makes it")
+            elif path not in made and step.room in _OF_WEIGHTS and name != "tokenizer" and _lacks_weights(path):
+                problems.append(f"{step.address}.{name}: {path} has a config.json and no weights (.safetensors)")
+                made.add(path)  # told once
         made.add(step.out)
     if problems:
         return problems
@@ -148,6 +155,10 @@ def check(steps: Sequence[Step]) -> list[str]:
         if step.room in _CHECKED:
             import_module(f"lep.stages.{step.room}").check(step.settings)
     return problems
+
+
+def _lacks_weights(path: Path) -> bool:
+    return (path / "config.json").exists() and not any(path.glob("*.safetensors"))
 
 
 def run(

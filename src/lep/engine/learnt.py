@@ -20,16 +20,22 @@ from lep.io.tensors import view
 
 
 def let_learn(model: PreTrainedModel, settings: Tuning, *, source: ModelFolder) -> None:
-    """Let learn what `adapters`, `layers` and `tables` say, in float32; everything else is frozen.
+    """Let learn what the settings say; all of it must have a place in the model's folder.
 
     Args:
         model: changed in place.
         settings: what learns.
-        source: the model's folder; all that learns must have a place in it.
+        source: the model's folder.
 
     Raises:
         CheckpointError: a weight that would learn is not stored as such.
     """
+    let_parts_learn(model, settings)
+    stored_names(source, learnt_weights(model))
+
+
+def let_parts_learn(model: PreTrainedModel, settings: Tuning) -> None:
+    """Let learn what `adapters`, `layers` and `tables` say, in float32; everything else is frozen."""
     dtype = model.dtype
     model.requires_grad_(False)
     for table in _learning_tables(model, settings.tables):
@@ -41,7 +47,6 @@ def let_learn(model: PreTrainedModel, settings: Tuning, *, source: ModelFolder) 
         let_whole_layers_learn(model, "full" if settings.layers == "all" else "first_last")
     else:
         add_adapters(model, _adapters(model, settings))
-    stored_names(source, learnt_weights(model))
 
 
 def write_learnt(model: PreTrainedModel, source: ModelFolder, out: Path) -> None:

@@ -108,16 +108,17 @@ def agreed(value: T) -> T:
     return value
 
 
-def micro_batches(*, batch_size: int, micro_batch_size: int) -> int:
-    """Forward passes of each process in an optimizer step.
+def micro_batches(*, batch_size: int, micro_batch_size: int, processes: int | None = None) -> int:
+    """Forward passes of each process in an optimizer step; none: of as many processes as there are.
 
     Raises:
         UsageError: the samples of a step are not so many passes of all processes.
     """
-    passes, rest = divmod(batch_size, micro_batch_size * world())
+    count = processes or world()
+    passes, rest = divmod(batch_size, micro_batch_size * count)
     if rest:
         raise UsageError(
-            f"micro_batch_size {micro_batch_size} × {world()} process{'es' if world() > 1 else ''} does not "
+            f"micro_batch_size {micro_batch_size} × {count} process{'es' if count > 1 else ''} does not "
             f"divide batch_size {batch_size}; change one of the three"
         )
     return passes
