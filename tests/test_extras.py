@@ -26,6 +26,12 @@ def test_what_is_missing_or_too_old_is_named_at_once(without) -> None:
     extras.need("serve", what="an endpoint")
 
 
+def test_an_older_installation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "requires", lambda _: ["torch>=2.6"])
+    with pytest.raises(UsageError, match="the extra train, which the installed lep does not have"):
+        extras.need("train", what="tune")
+
+
 def test_a_walk_that_would_need_it_does_not_begin(without, tmp_path: Path, capsys) -> None:
     without("trl")
     (tmp_path / "ru.txt").write_text("Текст.")

@@ -17,9 +17,13 @@ def need(extra: str, *, what: str) -> None:
         what: what needs them: the subject of the message.
 
     Raises:
-        UsageError: with all packages that are missing or too old, and the command that installs them.
+        UsageError: with all packages that are missing or too old, and the command that installs them; or `lep` itself
+            was installed before it had this extra.
     """
-    if lacking := [f"{found.name}{found.specifier}" for found in _packages(extra) if not _is_there(found)]:
+    packages = _packages(extra)
+    if not packages:
+        raise UsageError(f"{what} needs the extra {extra}, which the installed lep does not have: install lep again")
+    if lacking := [f"{found.name}{found.specifier}" for found in packages if not _is_there(found)]:
         raise UsageError(f"{what} needs {', '.join(lacking)}: pip install 'lep[{extra}]'")
 
 
