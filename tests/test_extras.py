@@ -13,7 +13,7 @@ from lep.cli import main
 from lep.errors import UsageError
 
 
-@pytest.mark.parametrize("extra", ["train", "eval", "serve", "track", "docs", "demo"])
+@pytest.mark.parametrize("extra", ["train", "eval", "serve", "export", "track", "docs", "demo"])
 def test_here_all_extras_are_installed(extra: str) -> None:
     assert extras._packages(extra)
     extras.need(extra, what="a test")
@@ -44,7 +44,8 @@ def test_a_walk_that_would_need_it_does_not_begin(without, tmp_path: Path, capsy
 
 
 def test_rooms_load_without_extras_and_those_that_train_with_theirs() -> None:
-    packages = {name: [found.name for found in extras._packages(name)] for name in ("train", "eval", "serve", "track")}
+    extra = ("train", "eval", "serve", "export", "track")
+    packages = {name: [found.name for found in extras._packages(name)] for name in extra}
     every = [name for names in packages.values() for name in names]
     script = f"""
 import importlib.machinery, sys
