@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from lep.errors import TokenizerError
 from lep.evaluation.generation import Answer, answer_items, expected, score
 
 
@@ -32,6 +33,12 @@ def test_answers_come_in_the_order_of_the_items(tokenizer, monkeypatch, texts) -
     assert [answer.text.count(f"user\n{i}<") for i, answer in enumerate(answers)] == [1] * 8
     assert all(answer.text.endswith("<|im_start|>assistant\n") for answer in answers)
     assert [count for count, _ in asked] == [3, 3, 2] and [room for _, room in asked] == sorted(r for _, r in asked)
+
+
+def test_a_model_without_a_chat_template_is_named(tokenizer) -> None:
+    tokenizer.chat_template = None
+    with pytest.raises(TokenizerError, match=r"byte_level: no chat template to ask the items of `skills` with"):
+        answer_items(None, tokenizer, [item("q", "a")])  # type: ignore[arg-type]
 
 
 def item(prompt: str, answer: str, skill: str = "s") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lep.core.metrics import accuracy
 from lep.engine.generation import Answer, generate
+from lep.errors import TokenizerError
 from lep.progress import progress
 
 BATCH = 32
@@ -21,7 +22,16 @@ SHOWN = 2
 def answer_items(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, items: Sequence[Mapping[str, Any]]
 ) -> list[Answer]:
-    """Answers to chat items, in their order. An answer may be twice as long as the expected one, and a little more."""
+    """Answers to chat items, in their order. An answer may be twice as long as the expected one, and a little more.
+
+    Raises:
+        TokenizerError: the model has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise TokenizerError(
+            f"{tokenizer.name_or_path}: no chat template to ask the items of `skills` with; put the model's into "
+            "chat_template.jinja there, or evaluate it without skills"
+        )
     prompts = [
         str(tokenizer.apply_chat_template(item["prompt"], tokenize=False, add_generation_prompt=True)) for item in items
     ]
