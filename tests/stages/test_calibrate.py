@@ -93,7 +93,7 @@ def test_the_result_is_the_model_and_its_answers(unbroken, propagated, prompts, 
     assert all(torch.equal(tensor, after[name]) is ("norm" in name) for name, tensor in before.items())
     assert not open_model(folder).tied
     left = {item.name for item in folder.iterdir()} - {item.name for item in propagated.iterdir()}
-    assert left - {"model-tables.safetensors"} == {"manifest.json", "training.jsonl", ANSWERS}
+    assert left - {"model-tables.safetensors"} == {"README.md", "manifest.json", "training.jsonl", ANSWERS}
     assert numbers["answers"] == 12 == numbers["kept"] + numbers["grades"].get("none", 0)
     assert numbers["skipped"] == {"empty question": 1}
     assert numbers["sources"].keys() == {"answers"} and numbers["examples"] == numbers["kept"]

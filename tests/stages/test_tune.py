@@ -54,7 +54,9 @@ def test_the_result_is_the_model_with_other_weights(unbroken, instructs, tensors
         learns = "norm" not in name
         assert torch.equal(tensor, after[name]) is (not learns), name
     assert open_model(folder).tied is (kind == "tied")
-    added = {"manifest.json", "training.jsonl"} | ({"model-tables.safetensors"} if kind == "untied" else set())
+    added = {"README.md", "manifest.json", "training.jsonl"} | (
+        {"model-tables.safetensors"} if kind == "untied" else set()
+    )
     assert {item.name for item in folder.iterdir()} == {item.name for item in instructs[kind].iterdir()} | added
     assert (folder / "tokenizer.json").read_bytes() == (instructs[kind] / "tokenizer.json").read_bytes()
     assert [row["step"] for row in numbers["losses"]] == [1, 2, 3, 4]

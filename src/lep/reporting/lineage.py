@@ -10,7 +10,7 @@ from typing import Any
 
 from lep.io.artifact import MANIFEST, Manifest, read_manifest
 from lep.io.model_card import Card, hub_name, model_name, read_card
-from lep.reporting.headline import language_name
+from lep.reporting.words import language_name
 from lep.reporting.licences import Licence, licence, strictest
 
 _WEIGHTS = ("instruct", "model", "base", "adapted", "adapter_base")
@@ -183,10 +183,10 @@ def _text(role: str, source: str | Mapping[str, Any], *, key: str, of: tuple[Pat
     ]
     about = source if isinstance(source, Mapping) else {}
     dataset = None if paths else about.get("dataset")
-    name = dataset or (paths[0].name + (f" and {len(paths) - 1} more" if len(paths) > 1 else ""))
+    first, *others = [path.name for path in paths] or [str(dataset)]
+    name = f"{first} and {len(others)} more" if others else first
     if stated := about.get("license"):
         return Text(role, name, licence(stated), dataset)
     card = read_card(paths[0]) if paths else None
-    return Text(
-        role, name, strictest(licence(one.id, link=one.link) for one in card.licences) if card else None, dataset
-    )
+    found = strictest(licence(one.id, link=one.link, on_hub=one.on_hub) for one in card.licences) if card else None
+    return Text(role, name, found, dataset)
