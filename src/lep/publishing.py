@@ -14,6 +14,7 @@ from lep.io.checkpoint import LEP_FILES
 from lep.io.model_card import CARD
 from lep.reporting.card import required_beginning
 
+_COMMIT = "Model, tokenizer and card"
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -45,12 +46,7 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
     hub = HfApi()
     try:
         hub.create_repo(repository, private=not public, exist_ok=True)
-        hub.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            ignore_patterns=[*LEP_FILES],
-            commit_message="Model, tokenizer and card",
-        )
+        hub.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=[*LEP_FILES], commit_message=_COMMIT)
     except OfflineModeIsEnabled:
         raise UsageError("HF_HUB_OFFLINE is set, and publishing needs the network: unset it for this command") from None
     except HfHubHTTPError as error:

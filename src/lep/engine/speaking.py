@@ -68,8 +68,7 @@ def speak(
     if room < 1:
         raise DataError(f"{len(prompt):,} tokens so far, and the model has {positions:,} positions: begin anew")
     teller = _Teller(tokenizer, told)
-    ids = torch.tensor([list(prompt)], device=model.device)
-    begun = perf_counter()
+    ids, begun = torch.tensor([list(prompt)], device=model.device), perf_counter()
     try:
         with torch.inference_mode():
             model.generate(  # pyright: ignore[reportCallIssue]

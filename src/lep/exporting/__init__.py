@@ -82,8 +82,9 @@ def export(settings: Export) -> Exported:
     if settings.out.exists():
         raise ArtifactError(f"{settings.out}: is there already; give another out=, or remove it")
     source = _read(settings.model)
-    wanted = settings.quantization or _OWN[source.model.checkpoint.floats(source.model.names.embed).dtype]
-    written = wanted if wanted in _FILES else _OWN[source.model.checkpoint.floats(source.model.names.embed).dtype]
+    own = _OWN[source.model.checkpoint.floats(source.model.names.embed).dtype]
+    wanted = settings.quantization or own
+    written = wanted if wanted in _FILES else own
     if wanted != written:
         program()
     vocabulary = gguf_vocabulary(

@@ -27,7 +27,6 @@ ELSEWHERE = "serve the folder with vLLM or transformers instead"
 _NEVER = -1e4
 """Score of what no text becomes."""
 
-
 _TWICE = "llama.cpp puts a space before a text also where it begins with one, which the tokenizer does not"
 _AGAIN = "llama.cpp puts a space after each special token too, the tokenizer only before the text"
 _NONE_BEFORE = (
