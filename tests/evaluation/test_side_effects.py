@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +18,7 @@ from lep.evaluation import side_effects
 from lep.evaluation.continuations import OPENING, continue_openings, openings, shown
 from lep.evaluation.probes import probes
 from lep.evaluation.side_effects import compare_side_effects, measure_side_effects, pieces
-from lep.evaluation.wrong_script import wrong_script
+from lep.evaluation.wrong_script import pairs, written_in_benchmark, wrong_script, wrong_scripts
 
 TEXT = st.text(st.sampled_from("аб ß\n"), max_size=60)
 
@@ -136,6 +137,17 @@ def test_an_answer_in_another_script_is_counted_by_the_script_that_was_expected(
     }
     assert found["Cyrillic"]["interval"][0] < 1 / 3 < found["Cyrillic"]["interval"][1]
     assert wrong_script([]) == {}
+
+
+def test_of_the_benchmark_what_was_written_counts(tmp_path) -> None:
+    rows = [{"gold": "кот", "answer": "cat"}, {"gold": ["кот", "кошка"], "answer": "кот"}]
+    (tmp_path / "written.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "chosen.jsonl").write_text(json.dumps({"gold": "A", "log_probabilities": [["A", -1.0]]}) + "\n")
+    (tmp_path / "failed.error").write_text("no row")
+    found = wrong_scripts({"skills": pairs([], []), "benchmark": written_in_benchmark(tmp_path)})
+    assert found.keys() == {"benchmark"}
+    assert (found["benchmark"]["Cyrillic"]["score"], found["benchmark"]["Cyrillic"]["items"]) == (0.5, 2)
+    assert list(written_in_benchmark(tmp_path / "none")) == []
 
 
 DOCUMENTS = st.lists(st.text(st.sampled_from("абв \n"), min_size=1, max_size=300), min_size=1, max_size=20)

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lep.config import Evaluate
-from lep.config.measures import Texts
 from lep.core.metrics import bits_per_byte, symbols_per_token
 from lep.engine.likelihood import total_bits
 from lep.engine.models import document_prefix, load_model, load_tokenizer
-from lep.errors import DataError
 from lep.evaluation.continuations import Opening, continue_openings, openings, shown
 from lep.evaluation.efficiency import measure_efficiency
 from lep.evaluation.encoding import encode
 from lep.evaluation.generation import answer_items, expected, score, side_by_side
 from lep.evaluation.side_effects import compare_side_effects, measure_side_effects
-from lep.evaluation.wrong_script import wrong_script
-from lep.io.corpus import corpus_languages, heldout_excerpt
-from lep.io.documents import read_excerpt
+from lep.evaluation.texts import read_texts
+from lep.evaluation.wrong_script import pairs, written_in_benchmark, wrong_scripts
 from lep.io.items import read_items
 from lep.io.once import once
 from lep.progress import note, progress
@@ -35,16 +30,21 @@ NOTHING = {"symbols_per_token": {}, "bits_per_byte": {}, "skills": None, "answer
 def run(settings: Evaluate, out: Path) -> dict[str, Any]:
     """Measure one thing after the other; files in `out` keep each as soon as it is done."""
     run_benchmark = _benchmark(settings, out)
-    held, other, kinds = _texts(settings)
+    texts = read_texts(settings)
     items = read_items(settings.skills, required=("skill",)) if settings.skills else []
-    begun = openings(held | other, count=settings.continuations) if settings.continuations else []
-    found = _language(settings, held, items, begun, out)
-    efficiency = _efficiency(settings, held | kinds | other, out)
-    side_effects = _side_effects(settings, other, out)
+    begun = openings(texts.heldout | texts.other, count=settings.continuations) if settings.continuations else []
+    found = _language(settings, texts.heldout, items, begun, out)
+    efficiency = _efficiency(settings, texts.all, out)
+    side_effects = _side_effects(settings, texts.other, out)
     benchmark = run_benchmark()
     if side_effects:
-        for name in settings.models:
-            side_effects["models"][name]["wrong_script"] = _wrong_scripts(found[name], items, begun, out, name)
+        for name, numbers in found.items():
+            answers = {
+                "skills": pairs(map(expected, items), numbers["answers"]),
+                "continuations": pairs((opening.prompt for opening in begun), numbers["continuations"]),
+                "benchmark": written_in_benchmark(out / "benchmark" / name),
+            }
+            side_effects["models"][name]["wrong_script"] = wrong_scripts(answers)
     speeds = _speeds(efficiency, settings)
     return {
         "models": {
@@ -58,39 +58,6 @@ def run(settings: Evaluate, out: Path) -> dict[str, Any]:
         "side_effects": side_effects,
         "benchmark": benchmark,
     }
-
-
-def _texts(settings: Evaluate) -> tuple[dict[str, list[str]], ...]:
-    """Documents by language: the held-out ones, those of `side_effects`, and those of `efficiency`."""
-    efficiency, side_effects = settings.efficiency, settings.side_effects
-    held = _heldout(settings.corpus, characters=settings.characters) if settings.corpus else {}
-    other = _read(side_effects.texts, characters=side_effects.characters) if side_effects else {}
-    kinds = _read(efficiency.texts, characters=settings.characters) if efficiency else {}
-    if twice := (held.keys() & other.keys()) | (held.keys() & kinds.keys()) | (other.keys() & kinds.keys()):
-        raise DataError(f"evaluate: more than one text is called {min(twice)!r}; give each a name of its own")
-    names = held | other | kinds
-    if efficiency and efficiency.language not in names:
-        raise DataError(
-            f"efficiency.language: no text of language {efficiency.language!r} to measure speed with; there are: "
-            f"{', '.join(names) or 'none'}"
-        )
-    return held, other, kinds
-
-
-def _heldout(corpus: Path, *, characters: int) -> dict[str, list[str]]:
-    return {
-        language: heldout_excerpt(corpus, language, characters=characters) for language in corpus_languages(corpus)
-    }
-
-
-def _read(texts: Texts, *, characters: int) -> dict[str, list[str]]:
-    found = {}
-    for name, files in texts.items():
-        skipped: Counter[str] = Counter()
-        found[name] = read_excerpt(files, characters=characters, skipped=skipped)
-        if skipped:
-            note(f"{name}: left out {', '.join(f'{n} documents ({reason})' for reason, n in skipped.items())}")
-    return found
 
 
 def _language(
@@ -129,8 +96,8 @@ def _measure(
         bits[language] = bits_per_byte(documents, bits=total)
     answers = answer_items(model, tokenizer, items) if items else []
     skills = score(items, answers) if items else None
-    told = ", ".join(f"{language} {value:.4f}" for language, value in bits.items())
-    note(f"{name}: bits per byte {told}" + (f", skills {skills['all']['accuracy']:.3f}" if skills else ""))
+    told = [f"bits per byte, {language} {value:.4f}" for language, value in bits.items()]
+    note(f"{name}: " + "; ".join(told + ([f"skills {skills['all']['accuracy']:.3f}"] if skills else [])))
     return {
         "symbols_per_token": symbols,
         "bits_per_byte": bits,
@@ -194,29 +161,6 @@ def _side_effects(settings: Evaluate, texts: Mapping[str, Sequence[str]], out: P
         for name, path in settings.models.items()
     }
     return compare_side_effects(found, texts, reference=_reference(settings))
-
-
-def _wrong_scripts(
-    numbers: Mapping[str, Any], items: Sequence[Mapping[str, Any]], begun: Sequence[Opening], out: Path, name: str
-) -> dict[str, Any]:
-    """Over everything that a model wrote, by where it did."""
-    pairs = {
-        "skills": zip(map(expected, items), (answer["text"] for answer in numbers["answers"]), strict=True),
-        "continuations": zip(
-            (opening.prompt for opening in begun), (answer["text"] for answer in numbers["continuations"]), strict=True
-        ),
-        "benchmark": _written(out / "benchmark" / name),
-    }
-    return {source: found for source, answers in pairs.items() if (found := wrong_script(answers))}
-
-
-def _written(folder: Path) -> Iterator[tuple[str, str]]:
-    """Right answers of the benchmark, and what was written, in the tasks in which a model writes."""
-    for file in sorted(folder.glob("*.jsonl")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            if "answer" in record:
-                yield str(record["gold"]), record["answer"]
 
 
 def _reference(settings: Evaluate) -> str:
