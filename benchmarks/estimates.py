@@ -65,15 +65,17 @@ def main(recipe: Path) -> None:
 
 def _speed_then(steps: Sequence[Any], found: dict[str, Any]) -> float:
     """Operations a second of the machine on which `pretrain` ran."""
-    from lep.engine.machine import this_machine
-    from lep.estimation import training_of
-    from lep.estimation.known import Known
+    from lep.engine.layers import let_layers_learn
+    from lep.engine.sketch import Sketch, sketched_operations, weigh
+    from lep.io.model import open_model
 
-    known = Known(this_machine())
-    pretrain = next(step for step in steps if step.room == "pretrain")
-    numbers = found[pretrain.address].numbers
-    operations = training_of(steps, pretrain.address, known).operations
-    return numbers["tokens_per_second"] * operations / numbers["utilisation"]
+    settings, numbers = next((step.settings, found[step.address].numbers) for step in steps if step.room == "pretrain")
+    sketch = Sketch(settings.model, open_model(settings.model).vocab_size)
+    model = sketch.on_meta(dtype=settings.dtype, fused=False)
+    model.requires_grad_(False)
+    let_layers_learn(model, settings.learn, lora_rank=settings.lora_rank, lora_alpha=settings.lora_alpha)
+    needed = sketched_operations(model, weigh(model), learn=1.0, block=settings.block, twice=False)
+    return numbers["tokens_per_second"] * needed / numbers["utilisation"]
 
 
 def _alone(recipe: Path, changes: Sequence[str]) -> tuple[float, float]:

@@ -26,8 +26,12 @@ _LIBRARIES, _TOKEN_BYTES = 0.7e9, 1.2e3
 _TRAINERS = 1.3e9
 """Memory of the libraries that train."""
 
-PRETRAINING_USED, TUNING_USED = {False: 0.44, True: 0.33}, {False: 0.2, True: 0.15}
-"""Of the operations that a processor, or an accelerator, could do, those that training needs."""
+PRETRAINING_USED, TUNING_USED = {False: 0.44, True: 0.33}, {False: 0.15, True: 0.15}
+"""Of the operations that a processor (False) or an accelerator (True) could do, those that training needs.
+
+As in the demo's rooms on a processor, and as the 1B of benchmarks/pretraining.py on an H100 is expected to do; tuning on
+an accelerator was never measured.
+"""
 READING_USED = 0.3
 """The same of reading text, and of the products of generation."""
 _LAYER_SECONDS = 1e-3
