@@ -49,7 +49,8 @@ def remarks(found: Sequence[Expected], machine: Machine) -> list[str]:
                 f"{one.address}: {_gib(held)} do not fit into the {_gib(machine.memory)} of {machine.name}: "
                 "a smaller micro_batch_size, gradient_checkpointing, or parallel=fsdp2 on several"
             )
-    return [*told, *_ALWAYS]
+    now = [] if machine.accelerated else ["speed: as this machine's processors multiply at this moment"]
+    return [*told, *now, *_ALWAYS]
 
 
 def summed(found: Sequence[Expected], machine: Machine) -> str:

@@ -97,10 +97,8 @@ def _retokenize(settings: Retokenize, out: Path, known: Known) -> Cost:
     kept = (settings.kept_tokens or base // 2) if kind == "optimized" else base
     more, assumes = settings.new_tokens, ()
     if settings.symbols_per_token:
-        more, assumes = (
-            _SIZE_UNKNOWN,
-            (f"{settings.symbols_per_token} symbols per token take {_SIZE_UNKNOWN:,} tokens",),
-        )
+        more = _SIZE_UNKNOWN
+        assumes = (f"{settings.symbols_per_token} symbols per token take {_SIZE_UNKNOWN:,} tokens",)
     if settings.pieces:
         more = known.vocabulary(settings.pieces)
     known.vocabularies[out] = settings.vocabulary_size or kept + (more or 0)
