@@ -100,7 +100,7 @@ def test_it_tells_the_walk_in_its_order_with_settings_and_numbers(run: Path) -> 
     walk = [text.index(f". **{room}**") for room in ("collect", "retokenize", "initialize", "pretrain", "propagate")]
     assert walk == sorted(walk)
     for words in (
-        "a token of Russian is 2.62 symbols, before 1.31",
+        "a token in Russian is 2.62 symbols, before 1.31",
         "(base `Meta-Llama-3-8B`, adapted `pretrain`, instruct `Meta-Llama-3-8B-Instruct`)",
         "`method=conversion`, `ridge=0.5`",
         "| Russian | 2.620 | 1.726 |",

@@ -48,7 +48,7 @@ def test_a_text_that_a_model_was_not_measured_on_is_a_line_of_dashes() -> None:
 
 
 def test_how_speed_was_measured_is_told() -> None:
-    assert "on cpu, 6 rounds of 8 prompts" in how(parsed(efficiency()))
+    assert "on cpu by turns with the reference (rounds: 6, prompts at once: 8)" in how(parsed(efficiency()))
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,24 @@
-"""The page: everything is on it, nothing comes from elsewhere, hostile text stays text, and a browser shows it."""
+"""The page: everything is on it, nothing comes from elsewhere, hostile text stays text, everybody can read it."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
+from importlib import resources
+from itertools import pairwise, product
 from pathlib import Path
 
 import matplotlib
 import pytest
 
 from lep.reporting.facts import gather
-from lep.reporting.page import render, visible
-from lep.reporting.paper import beside_paper
+from lep.reporting.page import render
 from lep.reporting.table import main_table
 
 from .made_up import HOSTILE, NAMES, Write, benchmark, evaluated
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECTIONS = (
     "walk vocabulary learning propagation models benchmark paper efficiency side-effects answers continuations record"
 ).split()
@@ -27,20 +26,35 @@ CHARTS = 2 + 3 + 2 + 6 + 6 + 2 + 2
 ROWS = {"conversion": "LLaMa-3-8B-Instruct/Extended/Conversion"}
 
 
+VOID = {"meta", "link", "br", "wbr"}
+
+
 class Reader(HTMLParser):
-    """Collects the tags, their attributes, the section ids and the text of a page."""
+    """Collects the tags, their attributes, the section ids and the text of a page; what is opened must be closed."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str]] = []
         self.text = ""
+        self.open: list[str] = []
         self.feed(page)
+        assert not self.open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Called by the parser."""
         self.tags.append(tag)
+        self.open += [] if tag in VOID else [tag]
         self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Called by the parser for what closes itself, as shapes do."""
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Called by the parser."""
+        assert self.open.pop() == tag, f"</{tag}> on line {self.getpos()[0]}"
 
     def handle_data(self, data: str) -> None:
         """Called by the parser."""
@@ -55,8 +69,7 @@ class Reader(HTMLParser):
 @pytest.fixture
 def page(run: Path) -> str:
     """The page of the whole made-up run."""
-    facts = gather(run)
-    return render(facts, title="A run", beside=beside_paper(facts.evaluation.benchmark, ROWS))
+    return render(gather(run), title="A run", paper=ROWS)
 
 
 def test_everything_is_on_the_page(run: Path, page: str) -> None:
@@ -126,8 +139,8 @@ def test_ids_are_unique_and_every_reference_has_its_target(page: str) -> None:
 
 
 def test_the_page_is_the_same_every_time_and_leaves_matplotlib_alone(run: Path, page: str) -> None:
-    before, facts = dict(matplotlib.rcParams), gather(run)
-    assert render(facts, title="A run", beside=beside_paper(facts.evaluation.benchmark, ROWS)) == page
+    before = dict(matplotlib.rcParams)
+    assert render(gather(run), title="A run", paper=ROWS) == page
     assert dict(matplotlib.rcParams) == before
 
 
@@ -174,27 +187,55 @@ def test_empty_curves_leave_their_charts_out(run: Path) -> None:
     assert reader.tags.count("svg") == CHARTS - 6
 
 
-def test_white_space_in_tokens_is_visible() -> None:
-    assert [visible(token) for token in (" на", "\n", "", "ок")] == ["·на", "↵", "∅", "ок"]
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_headings_are_in_order_and_tables_and_charts_speak_for_themselves(run: Path, language: str) -> None:
+    page = render(gather(run), title="A run", paper=ROWS, language=language)
+    assert f'<html lang="{language}">' in page
+    levels = [int(tag[1]) for tag in Reader(page).tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert re.findall(r"<th(?![^>]*scope=)[ >]", page) == []
+    labels = re.findall(r'<svg[^>]*role="img" aria-label="([^"]*)"', page)
+    assert len(labels) == CHARTS
+    assert all(re.search(r": .*\d", label) for label in labels)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-def test_a_browser_shows_the_page(tmp_path: Path, page: str) -> None:
-    dom, complaints = _browse(tmp_path, page)
-    assert complaints == []
-    reader = Reader(dom)
-    assert reader.tags.count("svg") == CHARTS
-    assert all(name in reader.text for name in NAMES)
-    # The control: the same page with something forbidden in it makes the browser complain.
-    assert _browse(tmp_path, page.replace("</main>", "<script>1</script></main>"))[1]
+def test_the_first_screen_says_what_was_gained_and_what_it_cost(run: Path) -> None:
+    text = " ".join(Reader(render(gather(run), title="A run")).text.replace("\u00a0", " ").split())
+    assert "conversion against instruct. Gained: 2.00 × the text per token in Russian; 1.97 × the characters" in text
+    assert "Paid: 3.9 % more bits per byte in Russian; 2.5 % more bits per byte in English." in text
+    assert "No clear difference: 70.4 % of skill items right against 71.4 %; Darumeru 0.550 against 0.460." in text
 
 
-def _browse(tmp_path: Path, page: str) -> tuple[str, list[str]]:
-    """The document after Chromium has laid it out, and what it wrote on its console."""
-    file = tmp_path / "page.html"
-    file.write_text(page, encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--virtual-time-budget=2000"]
-    logs = ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'browser'}"]
-    command = [str(CHROMIUM), *flags, *logs, "--dump-dom", file.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+def test_bars_are_logarithms_of_gains_and_a_double_at_the_least_fills_its_side(write: Write) -> None:
+    numbers = evaluated()
+    models = {"instruct": numbers["models"]["instruct"], "conversion": numbers["models"]["conversion"]}
+    page = render(gather(write("two", room="evaluate", numbers={"models": models})), title="Two")
+    assert re.findall(r'<i style="(left|right):50%;width:([\d.]+)%', page)[0] == ("left", "50.0")
+    models["conversion"] |= {"symbols_per_token": {"ru": 1.31 / 4}, "speed": None}
+    page = render(gather(write("worse", room="evaluate", numbers={"models": models})), title="Two")
+    bars = re.findall(r'<i style="(left|right):50%;width:([\d.]+)%', page)
+    assert bars[:2] == [("right", "50.0"), ("right", "1.4")]
+
+
+def test_colours_of_text_can_be_read_by_day_and_by_night() -> None:
+    css = (resources.files("lep.reporting") / "templates" / "page.css").read_text(encoding="utf-8")
+    day, night = (dict(re.findall(r"--([\w]+): (#[0-9a-f]{6})", css[at:])[:14]) for at in (0, css.index("dark)")))
+    for colours in (day, night):
+        papers = [colours[name] for name in ("paper", "raised", "wash")]
+        texts = [colours[name] for name in ("ink", "muted", "accent", "better", "worse")]
+        pairs = [*product(texts, papers), *((colours["ink"], colours[f"t{i}"]) for i in range(5))]
+        assert min(_contrast(*pair) for pair in pairs) >= 4.5
+
+
+def _contrast(one: str, other: str) -> float:
+    """Of two colours, by WCAG 2.2."""
+    dark, light = sorted(map(_luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

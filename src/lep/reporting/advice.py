@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from lep.core.advice import DOUBLING, PADDING, SEEN, SEEN_SHARE, WORTH, Model, Point, Recommendation, Text
 from lep.reporting import rounding
-from lep.reporting.headline import language_name
+from lep.reporting.words import language_name
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from lep.core.advice import SEEN_SHARE, Point
 from lep.reporting import rounding
 from lep.reporting.advice import Advised
-from lep.reporting.headline import language_name
 from lep.reporting.svg import ACCENT, INK, MUTED, RULE, apart, draw_file
+from lep.reporting.words import language_name
 
 HEADROOM = 1.4
 """The lowest line has room to rise by so much, so that a small gain looks small."""

@@ -10,6 +10,7 @@ from lep.reporting import rounding
 from lep.reporting.cells import NOTHING, Grid, Line, Marked, marked
 from lep.reporting.evaluated import COLUMNS, PREFIX, Benchmark, Benchmarked, Estimate
 from lep.reporting.measures import Change, Value
+from lep.reporting.words import many, say
 
 T = TypeVar("T")
 
@@ -35,8 +36,8 @@ def scores(benchmark: Benchmark) -> Scores:
     tasks = dict.fromkeys(task for model in found.values() for task in model.tasks)
     return Scores(
         next((changes.against for changes in benchmark.differences.values()), ""),
-        Grid("By group", columns, tuple(_model(name, columns, benchmark) for name in found)),
-        Grid("Task by task", tuple(found), tuple(_task(task, benchmark) for task in tasks)),
+        Grid(say("By group"), columns, tuple(_model(name, columns, benchmark) for name in found)),
+        Grid(say("Task by task"), tuple(found), tuple(_task(task, benchmark) for task in tasks)),
         tuple(_remarks(benchmark)),
     )
 
@@ -45,7 +46,8 @@ def _model(name: str, columns: tuple[str, ...], benchmark: Benchmark) -> Line:
     model, changes = benchmark.models[name], benchmark.differences.get(name)
     changed = changes.averages if changes else {}
     cells = tuple(_scored(model.averages.get(column), changed.get(column)) for column in columns)
-    note = f"{model.shots}-shot, {'chat template' if model.chat_template else 'no chat template'}"
+    template = say("chat template") if model.chat_template else say("no chat template")
+    note = say("{n}-shot, {template}", n=model.shots, template=template)
     return Line(name, note, cells)
 
 
@@ -58,8 +60,8 @@ def _task(task: str, benchmark: Benchmark) -> Line:
             continue
         group, items = found.group, max(items, found.items)
         change = changes.tasks.get(task) if changes else None
-        cells.append(Marked("failed") if found.error else _scored(found.estimate, change))
-    note = f"{group}, {rounding.count(items)} item{'' if items == 1 else 's'}"
+        cells.append(Marked(say("failed")) if found.error else _scored(found.estimate, change))
+    note = many("{group}, {n} item", "{group}, {n} items", items, group=group)
     return Line(task.removeprefix(PREFIX).replace("_", " "), note, tuple(cells))
 
 
@@ -73,15 +75,22 @@ def _scored(found: Estimate | None, change: Change | None) -> Marked:
 def _remarks(benchmark: Benchmark) -> Iterator[str]:
     asked = benchmark.settings
     if asked.limit is not None:
-        yield f"Only the first {asked.limit:,} items of each task were asked: a quick look, not the benchmark."
+        yield many(
+            "Only the first item of each task was asked: a quick look, not the benchmark.",
+            "Only the first {n} items of each task were asked: a quick look, not the benchmark.",
+            asked.limit,
+        )
     if asked.data is not None:
-        yield f"The items were read from {asked.data}."
+        yield say("The items were read from {folder}.", folder=asked.data)
     if asked.variant != "paper":
-        yield f"Variant “{asked.variant}”: where the paper's text and its scripts differ, scored as the scripts did."
+        yield say(
+            "Variant “{variant}”: where the paper's text and its scripts differ, scored as the scripts did.",
+            variant=asked.variant,
+        )
     for missing, names in _alike(benchmark, lambda model: [model.missing] if model.missing else []):
-        yield f"* {names}: no score of {_listed(missing)}; averages are of the others."
+        yield say("* {names}: no score of {tasks}; averages are of the others.", names=names, tasks=_listed(missing))
     for (reason, tasks), names in _alike(benchmark, _failures):
-        yield f"{names}: {_listed(tasks)} failed: {reason}"
+        yield say("{names}: {tasks} failed: {reason}", names=names, tasks=_listed(tasks), reason=reason)
 
 
 def _failures(model: Benchmarked) -> list[tuple[str, tuple[str, ...]]]:

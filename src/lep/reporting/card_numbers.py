@@ -10,9 +10,9 @@ from typing import Any
 from lep.errors import ArtifactError
 from lep.io.artifact import MANIFEST, read_manifest
 from lep.reporting import rounding
-from lep.reporting.headline import language_name
 from lep.reporting.numbers import Numbers, Pretrained, Propagated, Retokenized, parse_evaluation
 from lep.reporting.table import main_table
+from lep.reporting.words import language_name
 
 
 @dataclass(frozen=True)

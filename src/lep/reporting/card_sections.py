@@ -16,11 +16,11 @@ from lep.io.artifact import Manifest
 from lep.io.model import read_json
 from lep.reporting import rounding
 from lep.reporting.card_numbers import section
-from lep.reporting.headline import language_name
 from lep.reporting.licences import Licence, Limit
 from lep.reporting.lineage import Lineage, Made, Parent
 from lep.reporting.numbers import Numbers, Pretrained, Retokenized, parse
 from lep.reporting.story import sentence
+from lep.reporting.words import language_name
 
 _ENDINGS = {
     "initialize": ", not trained yet",

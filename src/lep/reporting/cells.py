@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lep.reporting import rounding
 from lep.reporting.measures import Change, Ratio, Value
+from lep.reporting.words import say
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Marked:
     def __str__(self) -> str:
         """For a terminal."""
         first = f"{self.value} ({self.interval})" if self.interval else self.value
-        return f"{first}\n{self.change} {self.verdict}".rstrip() if self.change else first
+        return f"{first}\n{self.change} {told(self.verdict)}".rstrip() if self.change else first
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ def marked(
         return Marked(show(found.value), interval)
     told = rounding.ratio(change.ratio, 1) if isinstance(change, Ratio) else rounding.signed(change.difference, show)
     return Marked(show(found.value), interval, told, verdict(change, higher=higher))
+
+
+def told(verdict: str) -> str:
+    """A verdict in the reader's language."""
+    words = {"better": say("better"), "worse": say("worse"), "noise": say("noise"), "the same": say("the same")}
+    return words.get(verdict, "")
 
 
 def verdict(change: Change | Ratio, *, higher: bool = True) -> str:

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from lep.reporting import rounding
 from lep.reporting.cells import NOTHING, Grid, Line, Marked, marked
-from lep.reporting.headline import language_name
 from lep.reporting.measures import Efficiency, Efficient, Ratio, Ratios, Value
-
-TEXT = (
-    "symbols per token",
-    "bytes per token",
-    "reading, characters/s",
-    "writing, characters/s",
-    "cache of 1,000 characters",
-    "context, characters",
-)
+from lep.reporting.words import language_name, say
 
 
 def reference(efficiency: Efficiency) -> str:
@@ -25,34 +16,46 @@ def reference(efficiency: Efficiency) -> str:
 def by_text(efficiency: Efficiency) -> list[Grid]:
     """Models by measures, a table for each kind of text; first the one that was read when speed was measured."""
     texts = dict.fromkeys((efficiency.settings.language, *(t for m in efficiency.models.values() for t in m.texts)))
+    columns = (
+        say("symbols per token"),
+        say("bytes per token"),
+        say("reading, characters/s"),
+        say("writing, characters/s"),
+        say("cache of 1,000 characters"),
+        say("context, characters"),
+    )
     return [
-        Grid(language_name(text), TEXT, tuple(_of_text(name, text, efficiency) for name in efficiency.models))
+        Grid(language_name(text), columns, tuple(_of_text(name, text, efficiency) for name in efficiency.models))
         for text in texts
     ]
 
 
 def by_model(efficiency: Efficiency) -> Grid:
     """What does not depend on the text."""
-    columns = ("weights", "context, tokens", "reading, tokens/s", "writing, tokens/s")
+    columns = (say("weights"), say("context, tokens"), say("reading, tokens/s"), say("writing, tokens/s"))
     lines = (_of_model(name, model, efficiency.ratios.get(name)) for name, model in efficiency.models.items())
-    return Grid("Whatever the text", columns, tuple(lines))
+    return Grid(say("Whatever the text"), columns, tuple(lines))
 
 
 def how(efficiency: Efficiency) -> str:
     """How speed was measured."""
     asked = efficiency.settings
-    return (
-        f"Measured on {asked.device}, {asked.rounds} rounds of {asked.prompts} prompts at once, by turns with the "
-        f"reference: {rounding.count(asked.prompt_tokens)} tokens read, {rounding.count(asked.new_tokens)} written. "
-        "Characters per second are tokens per second times the symbols of a token of the text. It is this machine's "
-        "speed, on that day."
+    return say(
+        "Measured on {device} by turns with the reference (rounds: {rounds}, prompts at once: {prompts}): {read} "
+        "tokens read, {written} written. Characters per second are tokens per second times the symbols of a token of "
+        "the text. It is this machine's speed, on that day.",
+        device=asked.device,
+        rounds=asked.rounds,
+        prompts=asked.prompts,
+        read=rounding.count(asked.prompt_tokens),
+        written=rounding.count(asked.new_tokens),
     )
 
 
 def _of_text(name: str, text: str, efficiency: Efficiency) -> Line:
     found, ratios = efficiency.models[name].texts.get(text), efficiency.ratios.get(name)
     if found is None:
-        return Line(name, "", (NOTHING,) * len(TEXT))
+        return Line(name, "", (NOTHING,) * 6)
     over = ratios.texts.get(text) if ratios else None
     cells = (
         marked(found.symbols_per_token, over and over.symbols_per_token, rounding.symbols_per_token),
@@ -73,7 +76,7 @@ def _of_model(name: str, model: Efficient, ratios: Ratios | None) -> Line:
     window = model.context.sliding_window
     context = _plain(model.context.tokens, None)
     if window:
-        context = Marked(context.value, f"window of {rounding.count(window)}")
+        context = Marked(context.value, say("window of {n}", n=rounding.count(window)))
     return Line(name, "", (_plain(model.memory.weights, ratios and ratios.weights, size=True), context, *speeds))
 
 

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lep.reporting import rounding
-from lep.reporting.cells import verdict
+from lep.reporting.cells import told, verdict
 from lep.reporting.evaluated import Model
 from lep.reporting.facts import Facts
-
-LANGUAGES = {
-    "ar": "Arabic",
-    "az": "Azerbaijani",
-    "be": "Belarusian",
-    "de": "German",
-    "en": "English",
-    "es": "Spanish",
-    "fr": "French",
-    "hi": "Hindi",
-    "it": "Italian",
-    "ja": "Japanese",
-    "kk": "Kazakh",
-    "pl": "Polish",
-    "pt": "Portuguese",
-    "ru": "Russian",
-    "tr": "Turkish",
-    "uk": "Ukrainian",
-    "zh": "Chinese",
-}
+from lep.reporting.words import in_language, language_name, say
 
 
 @dataclass(frozen=True)
@@ -40,17 +21,20 @@ class Comparison:
     reference: str
     """Empty: there is nothing to compare with."""
     ratio: str
+    """Of the two, or the change in per cent where less is better."""
     phrase: str
     """The clause of the summary, without the verdict."""
     verdict: str
     """better · worse · the same; empty without a reference."""
     clear: bool = True
     """Whether the difference is larger than the interval."""
+    gain: float | None = None
+    """How many times as good as the reference: above 1 is better, whatever the measure."""
 
     @property
     def words(self) -> str:
         """The verdict with its doubt."""
-        return self.verdict if self.clear else f"{self.verdict}, within the interval"
+        return told(self.verdict) if self.clear else say("{verdict}, within the interval", verdict=told(self.verdict))
 
     @property
     def tone(self) -> str:
@@ -58,9 +42,13 @@ class Comparison:
         return self.verdict if self.clear and self.verdict in ("better", "worse") else "neutral"
 
 
-def language_name(code: str) -> str:
-    """English name of a language, or its code."""
-    return LANGUAGES.get(code, code)
+@dataclass(frozen=True)
+class Balance:
+    """One side of the summary: what was gained, what was paid, what did not clearly change."""
+
+    tone: str
+    label: str
+    phrases: tuple[str, ...]
 
 
 def headline(facts: Facts) -> tuple[Comparison, ...]:
@@ -79,14 +67,34 @@ def headline(facts: Facts) -> tuple[Comparison, ...]:
     return tuple(item for item in found if item is not None)
 
 
+def balance(found: Sequence[Comparison]) -> tuple[Balance, ...]:
+    """The comparisons as a sentence: what was gained and what it cost."""
+    sides = {
+        "better": say("Gained"),
+        "worse": say("Paid"),
+        "neutral": say("No clear difference"),
+        "": say("Measured"),
+    }
+    by_side = {
+        side: tuple(item.phrase for item in found if (item.tone if item.verdict else "") == side) for side in sides
+    }
+    return tuple(Balance(side, label, by_side[side]) for side, label in sides.items() if by_side[side])
+
+
 def _density(result: Model, reference: Model | None, facts: Facts) -> Comparison | None:
     language = facts.language
-    name = language_name(language)
     mine = result.symbols_per_token.get(language)
     theirs = reference.symbols_per_token.get(language) if reference else None
-    times = rounding.ratio(mine, theirs)
-    phrase = f"{times} the symbols per token of {facts.reference} in {name}"
-    return _compare(f"symbols per token, {name}", (mine, theirs), rounding.symbols_per_token, phrase=phrase)
+    return _compare(
+        say("symbols per token, {language}", language=language_name(language)),
+        (mine, theirs),
+        rounding.symbols_per_token,
+        phrase=say(
+            "{times} the text per token {in_language}",
+            times=rounding.ratio(mine, theirs),
+            in_language=in_language(language),
+        ),
+    )
 
 
 def _speed(result: Model, reference: Model | None, facts: Facts) -> Comparison | None:
@@ -96,22 +104,39 @@ def _speed(result: Model, reference: Model | None, facts: Facts) -> Comparison |
     paired = facts.evaluation.times_as_fast(facts.result, against=facts.reference)
     ratio = rounding.ratio(paired.ratio, 1) if paired else rounding.ratio(mine, theirs)
     found = _compare(
-        "characters per second",
+        say("characters per second"),
         (mine, theirs),
         rounding.speed,
-        phrase=f"{ratio} its characters per second",
+        phrase=say("{times} the characters per second", times=ratio),
         clear=paired is None or verdict(paired) != "noise",
     )
-    return replace(found, ratio=ratio) if found and found.ratio else found
+    return replace(found, ratio=ratio, gain=paired.ratio if paired else found.gain) if found and found.ratio else found
 
 
 def _prediction(result: Model, reference: Model | None, language: str) -> Comparison | None:
     mine = result.bits_per_byte.get(language)
     theirs = reference.bits_per_byte.get(language) if reference else None
-    shown = f"{rounding.bits_per_byte(mine)} against {rounding.bits_per_byte(theirs)}"
-    phrase = f"bits per byte in {language_name(language)} {shown}"
-    title = f"bits per byte, {language_name(language)}"
-    return _compare(title, (mine, theirs), rounding.bits_per_byte, phrase=phrase, higher=False)
+    found = _compare(
+        say("bits per byte, {language}", language=language_name(language)),
+        (mine, theirs),
+        rounding.bits_per_byte,
+        phrase=_fewer_bits(mine, theirs, language),
+        higher=False,
+    )
+    if found is None or mine is None or not theirs:
+        return found
+    return replace(found, ratio=rounding.signed(mine / theirs - 1, rounding.percent))
+
+
+def _fewer_bits(mine: float | None, theirs: float | None, language: str) -> str:
+    if mine is None or not theirs:
+        return ""
+    change, where = rounding.percent(abs(mine / theirs - 1)), in_language(language)
+    if rounding.bits_per_byte(mine) == rounding.bits_per_byte(theirs):
+        return say("as many bits per byte {in_language}", in_language=where)
+    if mine < theirs:
+        return say("{change} fewer bits per byte {in_language}", change=change, in_language=where)
+    return say("{change} more bits per byte {in_language}", change=change, in_language=where)
 
 
 def _skills(result: Model, reference: Model | None) -> Comparison | None:
@@ -120,11 +145,15 @@ def _skills(result: Model, reference: Model | None) -> Comparison | None:
     if mine is None:
         return None
     shares = (mine.accuracy, theirs.accuracy if theirs else None)
-    phrase = f"{rounding.percent(shares[0])} of skill items right against {rounding.percent(shares[1])}"
+    phrase = say(
+        "{mine} of skill items right against {theirs}",
+        mine=rounding.percent(shares[0]),
+        theirs=rounding.percent(shares[1]),
+    )
     doubt = theirs is not None and (
         theirs.low <= mine.accuracy <= theirs.high or mine.low <= theirs.accuracy <= mine.high
     )
-    return _compare("skill items right", shares, rounding.percent, phrase=phrase, clear=not doubt)
+    return _compare(say("skill items right"), shares, rounding.percent, phrase=phrase, clear=not doubt)
 
 
 def _benchmark(facts: Facts) -> Comparison | None:
@@ -141,12 +170,10 @@ def _benchmark(facts: Facts) -> Comparison | None:
         clear = verdict(changes.micro) != "noise"
     else:
         clear = theirs is None or mine.interval[0] > theirs.interval[1] or mine.interval[1] < theirs.interval[0]
+    scores = (mine.score, None if theirs is None or facts.result == facts.reference else theirs.score)
+    shown = {"mine": rounding.score(scores[0]), "theirs": rounding.score(scores[1])}
     return _compare(
-        "Darumeru",
-        (mine.score, None if theirs is None or facts.result == facts.reference else theirs.score),
-        rounding.score,
-        phrase=f"Darumeru {rounding.score(mine.score)} against {rounding.score(theirs.score if theirs else None)}",
-        clear=clear,
+        "Darumeru", scores, rounding.score, phrase=say("Darumeru {mine} against {theirs}", **shown), clear=clear
     )
 
 
@@ -167,4 +194,6 @@ def _compare(
         return Comparison(measure, show(mine), "", "", f"{measure} {show(mine)}", "")
     same = show(mine) == show(theirs)
     verdict = "the same" if same else "better" if (mine > theirs) == higher else "worse"
-    return Comparison(measure, show(mine), show(theirs), rounding.ratio(mine, theirs), phrase, verdict, same or clear)
+    gain = (mine / theirs if higher else theirs / mine) if mine > 0 and theirs > 0 else None
+    ratio = rounding.ratio(mine, theirs)
+    return Comparison(measure, show(mine), show(theirs), ratio, phrase, verdict, same or clear, gain)

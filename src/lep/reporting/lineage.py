@@ -10,9 +10,8 @@ from typing import Any
 
 from lep.io.artifact import MANIFEST, Manifest, read_manifest
 from lep.io.model_card import Card, hub_name, model_name, read_card
-
-from lep.reporting.headline import language_name
 from lep.reporting.licences import Licence, licence, strictest
+from lep.reporting.words import language_name
 
 _WEIGHTS = ("instruct", "model", "base", "adapted", "adapter_base")
 """Inputs whose weights go into a model, the ones that it is most like first."""

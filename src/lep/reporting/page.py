@@ -1,133 +1,151 @@
-"""Facts → one HTML page that needs nothing else: no network, no script, no font, no picture from elsewhere."""
+"""Facts → one HTML page that needs nothing else: no network, no script, no font, no picture from elsewhere.
+
+A section of the page is a template of its name in `templates` and the values that it shows; a section without values
+is left out.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
+from dataclasses import dataclass
+from math import log2
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lep.io.artifact import flatten
 from lep.reporting import efficiency, rounding, side_effects
 from lep.reporting.benchmark import scores
+from lep.reporting.cells import told
+from lep.reporting.curves import learning_charts, loss_charts, score_charts
 from lep.reporting.evaluated import Evaluated
 from lep.reporting.facts import Facts, Room
-from lep.reporting.figures import (
-    benchmark_charts,
-    damage_charts,
-    learning_charts,
-    loss_charts,
-    score_charts,
-    skill_charts,
-    speed_charts,
-)
-from lep.reporting.headline import headline, language_name
-from lep.reporting.measures import Efficiency, SideEffects
-from lep.reporting.numbers import Propagated, Retokenized
-from lep.reporting.paper import Beside
+from lep.reporting.headline import Comparison, balance, headline
+from lep.reporting.intervals import benchmark_charts, damage_charts, skill_charts, speed_charts
+from lep.reporting.numbers import Fit, Propagated
+from lep.reporting.paper import beside_paper
 from lep.reporting.story import story
 from lep.reporting.table import main_table
+from lep.reporting.vocabulary import parts, vocabularies
+from lep.reporting.words import language_name, many, say, speaking
 
-_MARKS = str.maketrans({" ": "·", "\n": "↵", "\r": "␍", "\t": "⇥"})
 _ROUNDED = "count decimal percent duration memory condition symbols_per_token score signed".split()
 _OPEN = 6
 """Answers shown at once; the others unfold."""
 
 
-_PROMISES = {
-    "reachable": "new tokens can be reached from their own bytes",
-    "old_ids": "old tokens keep their ids",
-    "special_ids": "special tokens keep their ids",
-    "special_tokens": "special tokens are carried over",
-    "settings": "of normalizer, pre-tokenizer and decoder are the base's",
-    "base_ids": "texts, with each new token spelt in its pieces, give the base tokenizer's ids",
-    "round_trips": "texts come back from their tokens as they do from the base's",
-    "sentencepiece": "texts get the same tokens from tokenizer.model",
-}
-"""What each proof of a vocabulary says, after its count."""
+@dataclass(frozen=True)
+class Section:
+    """One part of the page."""
+
+    id: str
+    title: str
+    body: Markup
 
 
-def render(facts: Facts, *, title: str, beside: Sequence[Beside] = ()) -> str:
+def render(facts: Facts, *, title: str, paper: Mapping[str, str] | None = None, language: str = "en") -> str:
     """The page.
 
     Args:
         facts: what `gather` found.
         title: heading of the page.
-        beside: models that stand beside the paper's.
+        paper: rows of the paper's tables to show our scores beside, by our models' names.
+        language: code of the reader's.
 
     Returns:
         A whole HTML document. Text that models wrote is escaped; the page allows itself no script and no connection.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {name: getattr(rounding, name) for name in _ROUNDED}
-    environment.filters |= {"language": language_name, "visible": visible, "safe_svg": Markup}
-    template = environment.from_string(_resource("page.html.jinja"))
-    sections = _sections(facts) | {"beside": beside}
-    return template.render(title=title, css=Markup(_resource("page.css")), facts=facts, **sections)
+    with speaking(language):
+        templates = _templates(facts)
+        found = headline(facts)
+        return templates.get_template("page.html.jinja").render(
+            title=title,
+            language=language,
+            balance=balance(found),
+            outcome=_outcome(found),
+            sections=_sections(facts, templates, paper=paper or {}),
+            versions=_versions(facts),
+        )
 
 
-def visible(token: str) -> str:
-    """A token with its white space made visible."""
-    return token.translate(_MARKS) or "∅"
+def _templates(facts: Facts) -> Environment:
+    found = Environment(
+        loader=PackageLoader("lep.reporting", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {name: getattr(rounding, name) for name in _ROUNDED}
+    found.filters |= {"language": language_name, "parts": parts, "told": told, "svg": Markup}
+    found.globals |= {"facts": facts, "say": say, "many": many}
+    return found
 
 
-def _resource(name: str) -> str:
-    return (resources.files("lep.reporting") / name).read_text(encoding="utf-8")
-
-
-def _sections(facts: Facts) -> dict[str, Any]:
-    """What the template shows; an empty value leaves its section out."""
-    return {
-        "headline": headline(facts),
-        "story": story(facts),
-        "vocabularies": [(room, numbers, _promises(numbers)) for room, numbers in facts.of(Retokenized)],
-        "learning": learning_charts(facts),
-        "scored": score_charts(facts),
-        "losses": loss_charts(facts),
-        "fits": [
-            (room.key.removeprefix("propagate/"), numbers.method, name, fit)
-            for room, numbers in facts.of(Propagated)
-            for name, fit in numbers.tables.items()
-        ],
-        "table": main_table(facts.evaluation, instruct=facts.reference),
-        "skills": skill_charts(facts),
-        "counts": _counts(facts.evaluation),
-        "benchmark": scores(facts.evaluation.benchmark) if facts.evaluation.benchmark else None,
-        "benchmark_charts": benchmark_charts(facts),
-        "efficiency": _efficiency(facts.evaluation.efficiency),
-        "speed_charts": speed_charts(facts),
-        "side_effects": _side_effects(facts.evaluation.side_effects),
-        "damage_charts": damage_charts(facts),
-        "answers": (facts.evaluation.answers[:_OPEN], facts.evaluation.answers[_OPEN:]),
-        "costs": [(room, _share(room, facts)) for room in facts.rooms],
-        "settings": {room.key: _settings(room) for room in facts.rooms},
-        "inputs": {room.key: room.manifest.inputs for room in facts.rooms},
-        "versions": _versions(facts),
+def _sections(facts: Facts, templates: Environment, *, paper: Mapping[str, str]) -> list[Section]:
+    """Those that have something to show, in the order of a reader's questions."""
+    found = facts.evaluation
+    told: dict[str, tuple[str, Mapping[str, Any]]] = {
+        "walk": (say("What was done"), {"story": story(facts)}),
+        "vocabulary": (say("The vocabulary"), {"vocabularies": vocabularies(facts)}),
+        "learning": (
+            say("Learning"),
+            {"learning": learning_charts(facts), "scored": score_charts(facts), "losses": loss_charts(facts)},
+        ),
+        "propagation": (say("Propagation"), {"fits": _fits(facts)}),
+        "models": (say("Every model"), _models(facts)),
+        "benchmark": (say("The benchmark"), _benchmark(facts)),
+        "paper": (say("Beside the paper"), {"beside": beside_paper(found.benchmark, paper)}),
+        "efficiency": (say("Speed and memory"), _efficiency(facts)),
+        "side-effects": (say("Side effects"), _side_effects(facts)),
+        "answers": (say("Answers, side by side"), {"shown": found.answers[:_OPEN], "more": found.answers[_OPEN:]}),
+        "continuations": (say("Continuations"), {"continuations": found.continuations}),
+        "record": (say("The record"), {"records": _records(facts.rooms)}),
     }
-
-
-def _efficiency(found: Efficiency | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    reference = efficiency.reference(found)
-    texts, models = efficiency.by_text(found), efficiency.by_model(found)
-    return {"reference": reference, "texts": texts, "models": models, "how": efficiency.how(found)}
-
-
-def _side_effects(found: SideEffects | None) -> dict[str, Any] | None:
-    return {"reference": side_effects.reference(found), "grids": side_effects.grids(found)} if found else None
-
-
-def _promises(numbers: Retokenized) -> list[tuple[bool, str]]:
-    """What was promised of a vocabulary, and whether it holds."""
     return [
-        (proof.held == proof.of, f"{rounding.count(proof.held)} of {rounding.count(proof.of)} {_PROMISES[proof.name]}")
-        for proof in numbers.proofs
-        if proof.promised
+        Section(name, title, Markup(templates.get_template(f"{name}.html.jinja").render(values)))
+        for name, (title, values) in told.items()
+        if any(values.values())
     ]
+
+
+def _fits(facts: Facts) -> list[tuple[str, str, str, Fit]]:
+    """Model, method, table and how the fit went."""
+    return [
+        (room.key.removeprefix("propagate/"), numbers.method, name, fit)
+        for room, numbers in facts.of(Propagated)
+        for name, fit in numbers.tables.items()
+    ]
+
+
+def _models(facts: Facts) -> dict[str, Any]:
+    table = main_table(facts.evaluation, instruct=facts.reference)
+    if not table.columns:
+        return {}
+    return {"table": table, "skills": skill_charts(facts), "counts": _counts(facts.evaluation)}
+
+
+def _benchmark(facts: Facts) -> dict[str, Any]:
+    if not (found := facts.evaluation.benchmark):
+        return {}
+    return {"benchmark": scores(found), "charts": benchmark_charts(facts)}
+
+
+def _efficiency(facts: Facts) -> dict[str, Any]:
+    if not (found := facts.evaluation.efficiency):
+        return {}
+    texts, models = efficiency.by_text(found), efficiency.by_model(found)
+    told = {"reference": efficiency.reference(found), "how": efficiency.how(found), "charts": speed_charts(facts)}
+    return told | {"texts": texts, "models": models}
+
+
+def _side_effects(facts: Facts) -> dict[str, Any]:
+    if not (found := facts.evaluation.side_effects):
+        return {}
+    reference, grids = side_effects.reference(found), side_effects.grids(found)
+    return {"reference": reference, "grids": grids, "charts": damage_charts(facts)}
 
 
 def _counts(numbers: Evaluated) -> dict[str, dict[str, str]]:
@@ -143,19 +161,29 @@ def _counts(numbers: Evaluated) -> dict[str, dict[str, str]]:
     }
 
 
-def _share(room: Room, facts: Facts) -> float:
-    longest = max(other.manifest.seconds for other in facts.rooms)
-    return room.manifest.seconds / longest if longest else 0.0
+def _outcome(found: Sequence[Comparison]) -> list[tuple[Comparison, float]]:
+    """Each comparison and the length of its bar, −1 to 1: the logarithm of the gain; a half or a double at the least
+    fills its side, so that small changes look small."""
+    gains = [log2(item.gain) if item.gain else 0.0 for item in found]
+    widest = max(1.0, *map(abs, gains)) if gains else 1.0
+    return [(item, gain / widest) for item, gain in zip(found, gains, strict=True)]
 
 
-def _settings(room: Room) -> dict[str, str]:
-    """Settings that are not inputs; those are listed with their fingerprints."""
-    flat = flatten(room.manifest.settings)
-    return {name: _plain(value) for name, value in flat.items() if name not in room.manifest.inputs}
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _records(rooms: Sequence[Room]) -> list[dict[str, Any]]:
+    """Each room, its share of the longest's time, and its settings; inputs are told with their fingerprints."""
+    longest = max(room.manifest.seconds for room in rooms) or 1.0
+    return [
+        {
+            "room": room,
+            "share": room.manifest.seconds / longest,
+            "settings": {
+                name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                for name, value in flatten(room.manifest.settings).items()
+                if name not in room.manifest.inputs
+            },
+        }
+        for room in rooms
+    ]
 
 
 def _versions(facts: Facts) -> Mapping[str, str]:

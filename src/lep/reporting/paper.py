@@ -18,14 +18,15 @@ from pydantic import TypeAdapter
 from lep.errors import UsageError
 from lep.reporting import rounding
 from lep.reporting.evaluated import COLUMNS, MICRO, PREFIX, Asked, Benchmark, Benchmarked, Estimate
+from lep.reporting.words import say
 
-_TITLES = {
-    "table1_zero_shot_instruct": "Table 1: instruct models, 0-shot",
-    "table2_few_shot_base": "Table 2: base models, 5-shot",
-    "table3_zero_shot_LEP": "Table 3: propagated models, 0-shot",
-    "table4_calibration_of_Conversion_LEP": "Table 4: calibration, 0-shot",
+_SHOTS = {
+    "table1_zero_shot_instruct": 0,
+    "table2_few_shot_base": 5,
+    "table3_zero_shot_LEP": 0,
+    "table4_calibration_of_Conversion_LEP": 0,
 }
-_SHOTS = {"table2_few_shot_base": 5}
+"""Examples that models of each table were shown."""
 _OF_VARIANT = (MICRO, "DaruSum", "DaruCopy-EN", "DaruCopy-RU")
 """What the two variants score in two ways."""
 
@@ -35,7 +36,7 @@ class Published:
     """One row of the paper."""
 
     table: str
-    """The title of its table."""
+    """The key of its table."""
     shots: int
     scores: Mapping[str, float]
 
@@ -86,11 +87,11 @@ def published() -> Mapping[str, Published]:
     """All rows of the paper's four tables, by name."""
     data = json.loads((resources.files("lep.reporting") / "paper_tables.json").read_text(encoding="utf-8"))
     rows: dict[str, Published] = {}
-    for key, title in _TITLES.items():
+    for key, shots in _SHOTS.items():
         for name, scores in data[key].items():
             if name != "_columns":  # symbols per token stand before the scores in table 2: they are of other text
                 found = dict(zip(COLUMNS, scores[-len(COLUMNS) :], strict=True))
-                rows[name] = Published(title, _SHOTS.get(key, 0), found)
+                rows[name] = Published(key, shots, found)
     return rows
 
 
@@ -135,27 +136,37 @@ def _beside(model: str, ours: Benchmarked, row: str, *, asked: Asked) -> Beside:
         Pair(column, score, ours.averages.get(column), comparable=column not in touched)
         for column, score in theirs.scores.items()
     )
-    return Beside(model, row, theirs.table, tuple(pairs), tuple(unlike))
+    return Beside(model, row, _title(theirs.table), tuple(pairs), tuple(unlike))
+
+
+def _title(table: str) -> str:
+    return {
+        "table1_zero_shot_instruct": say("Table 1: instruct models, 0-shot"),
+        "table2_few_shot_base": say("Table 2: base models, 5-shot"),
+        "table3_zero_shot_LEP": say("Table 3: propagated models, 0-shot"),
+        "table4_calibration_of_Conversion_LEP": say("Table 4: calibration, 0-shot"),
+    }[table]
 
 
 def _unlike(ours: Benchmarked, theirs: Published, *, asked: Asked) -> dict[str, Sequence[str]]:
     """What differs in words, and the columns that it makes another measure."""
     found: dict[str, Sequence[str]] = {}
     if asked.variant != "scripts":
-        found[
+        remark = say(
             "The published tables are by the paper's scripts, ours by its text: ROUGE is recall instead of F-measure, "
             "and a paragraph must be copied whole. benchmark.variant=scripts scores as they did."
-        ] = _OF_VARIANT
+        )
+        found[remark] = _OF_VARIANT
     if asked.limit is not None:
-        found[f"Ours was asked only the first {asked.limit:,} items of each task."] = COLUMNS
+        found[say("Ours was asked only the first {n} items of each task.", n=rounding.count(asked.limit))] = COLUMNS
     if ours.shots != theirs.shots:
-        found[f"Ours was asked {ours.shots}-shot, the paper's {theirs.shots}-shot."] = COLUMNS
+        found[say("Ours was asked {n}-shot, the paper's {m}-shot.", n=ours.shots, m=theirs.shots)] = COLUMNS
     if not (ours.chat_template or theirs.shots):
-        found["Ours was asked without a chat template, the paper's with one."] = COLUMNS
+        found[say("Ours was asked without a chat template, the paper's with one.")] = COLUMNS
     if ours.missing:
         lacking = (group for group, score in ours.groups.items() if score.missing)
         tasks = ", ".join(task.removeprefix(PREFIX) for task in ours.missing)
-        found[f"* No score of {tasks}: averages that need them are not compared."] = (MICRO, *lacking)
+        found[say("* No score of {tasks}: averages that need them are not compared.", tasks=tasks)] = (MICRO, *lacking)
     if asked.data is not None:
-        found[f"Our items are from {asked.data}: whether they are the paper's is not known."] = ()
+        found[say("Our items are from {folder}: whether they are the paper's is not known.", folder=asked.data)] = ()
     return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from lep.reporting.words import numerals, say
+
 NOTHING = "–"
 _SPACE = "\u00a0"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -12,7 +14,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def decimal(value: float | None, places: int = 2) -> str:
     """A plain number; a dash when it was not measured."""
-    return NOTHING if value is None or not math.isfinite(value) else f"{value:,.{places}f}"
+    return NOTHING if value is None or not math.isfinite(value) else numerals(f"{value:,.{places}f}")
 
 
 def symbols_per_token(value: float | None) -> str:
@@ -49,7 +51,7 @@ def ratio(value: float | None, reference: float | None) -> str:
 
 def percent(share: float | None, places: int = 1) -> str:
     """A share as per cent."""
-    return NOTHING if share is None or not math.isfinite(share) else f"{100 * share:.{places}f}{_SPACE}%"
+    return NOTHING if share is None or not math.isfinite(share) else f"{decimal(100 * share, places)}{_SPACE}%"
 
 
 def interval(low: float, high: float) -> str:
@@ -64,9 +66,10 @@ def count(value: float | None) -> str:
 
 def magnitude(value: float) -> str:
     """A large whole number in words: `1.2 million`."""
-    for size, word in ((1e9, "billion"), (1e6, "million")):
-        if value >= size:
-            return f"{value / size:.{1 if value < 100 * size else 0}f} {word}"
+    if value >= 1e9:
+        return say("{n} billion", n=decimal(value / 1e9, 1 if value < 1e11 else 0))
+    if value >= 1e6:
+        return say("{n} million", n=decimal(value / 1e6, 1 if value < 1e8 else 0))
     return count(value)
 
 
@@ -75,23 +78,26 @@ def condition(value: float | None) -> str:
     if value is None or not math.isfinite(value) or value < 1e5:
         return decimal(value, 0)
     mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa}{_SPACE}·{_SPACE}10{str(int(exponent)).translate(_RAISED)}"
+    return f"{numerals(mantissa)}{_SPACE}·{_SPACE}10{str(int(exponent)).translate(_RAISED)}"
 
 
 def duration(seconds: float) -> str:
     """Wall time, in the two units that matter."""
     if seconds < 60:
-        return f"{seconds:.{1 if seconds < 10 else 0}f} s"
+        return say("{n} s", n=decimal(seconds, 1 if seconds < 10 else 0))
     whole = round(seconds)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
+        return say("{m} min {s} s", m=whole // 60, s=f"{whole % 60:02d}")
     minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return say("{h} h {m} min", h=count(minutes // 60), m=f"{minutes % 60:02d}")
 
 
 def memory(value: float | None) -> str:
     """Bytes in decimal units."""
     if value is None:
         return NOTHING
-    size, unit = (1e9, "GB") if value >= 1e9 else (1e6, "MB") if value >= 1e6 else (1e3, "kB")
-    return f"{value / size:.{1 if value >= 1e9 or value < 1e4 else 0}f} {unit}"
+    if value >= 1e9:
+        return say("{n} GB", n=decimal(value / 1e9, 1))
+    if value >= 1e6:
+        return say("{n} MB", n=decimal(value / 1e6, 0))
+    return say("{n} kB", n=decimal(value / 1e3, 1 if value < 1e4 else 0))

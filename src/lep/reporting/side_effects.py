@@ -6,8 +6,8 @@ from functools import partial
 
 from lep.reporting import rounding
 from lep.reporting.cells import NOTHING, Grid, Line, Marked, marked
-from lep.reporting.headline import language_name
 from lep.reporting.measures import Affected, SideEffects, Value
+from lep.reporting.words import language_name, say
 
 _percent = partial(rounding.percent, places=0)
 
@@ -20,7 +20,7 @@ def reference(effects: SideEffects) -> str:
 def grids(effects: SideEffects) -> list[Grid]:
     """Bits per byte, probes, answers in another script; what was not measured is not there."""
     found = (
-        Grid("Bits per byte", tuple(map(language_name, texts(effects))), tuple(_bits(effects))),
+        Grid(say("Bits per byte"), tuple(map(language_name, texts(effects))), tuple(_bits(effects))),
         _probes(effects),
         _scripts(effects),
     )
@@ -54,7 +54,7 @@ def _bits(effects: SideEffects) -> list[Line]:
 def _probes(effects: SideEffects) -> Grid:
     probes = list(dict.fromkeys(probe for model in effects.models.values() for probe in model.probes))
     lines = tuple(Line(name, "", tuple(_probe(effects, name, probe) for probe in probes)) for name in effects.models)
-    return Grid("Probes, share right", tuple(probes), lines)
+    return Grid(say("Probes, share right"), tuple(_name(probe) for probe in probes), lines)
 
 
 def _probe(effects: SideEffects, name: str, probe: str) -> Marked:
@@ -69,13 +69,27 @@ def _scripts(effects: SideEffects) -> Grid:
         Line(name, "", tuple(_pairs(model).get(column, NOTHING) for column in columns))
         for name, model in effects.models.items()
     )
-    return Grid("Answers in another script than expected", tuple(columns), tuple(lines))
+    return Grid(say("Answers in another script than expected"), tuple(columns), tuple(lines))
 
 
 def _pairs(model: Affected) -> dict[str, Marked]:
     """By where answers come from and the script that was expected."""
     return {
-        f"{source}, {script}": marked(Value(share.score, share.interval), None, _percent)
+        f"{_name(source)}, {_name(script)}": marked(Value(share.score, share.interval), None, _percent)
         for source, scripts in model.wrong_script.items()
         for script, share in scripts.items()
     }
+
+
+def _name(key: str) -> str:
+    """What `evaluate` calls a probe, a source of answers or a script, for people."""
+    names = {
+        "arithmetic": say("arithmetic"),
+        "code": say("code"),
+        "skills": say("skills"),
+        "continuations": say("continuations"),
+        "benchmark": say("benchmark"),
+        "Cyrillic": say("Cyrillic"),
+        "Latin": say("Latin"),
+    }
+    return names.get(key, key)

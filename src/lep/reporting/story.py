@@ -9,7 +9,6 @@ from typing import Any
 from lep.reporting import rounding
 from lep.reporting.evaluated import Evaluated
 from lep.reporting.facts import Facts, Room
-from lep.reporting.headline import language_name
 from lep.reporting.numbers import (
     Calibrated,
     Collected,
@@ -21,6 +20,7 @@ from lep.reporting.numbers import (
     Retokenized,
     Tuned,
 )
+from lep.reporting.words import in_language, many, say
 
 
 @dataclass(frozen=True)
@@ -61,82 +61,104 @@ def _chapter(rooms: Sequence[Room], facts: Facts) -> Chapter:
 
 
 def _collected(numbers: Sequence[Collected], _: str) -> str:
-    found = [(language, item) for one in numbers for language, item in one.languages.items()]
-    kept = " and ".join(
-        f"{rounding.magnitude(item.characters_train)} characters of {language_name(language)}"
-        for language, item in found
+    found = [(code, item) for one in numbers for code, item in one.languages.items()]
+    kept = say(" and ").join(
+        say("{n} characters {in_language}", n=rounding.magnitude(item.characters_train), in_language=in_language(code))
+        for code, item in found
     )
     read = sum(item.documents_read for _, item in found)
     dropped = sum(sum(item.dropped.values()) for _, item in found)
     share = rounding.percent(dropped / read if read else None)
-    return f"{kept} to learn from; {share} of {rounding.count(read)} documents dropped."
+    return say(
+        "{kept} to learn from; {share} of {read} documents dropped.", kept=kept, share=share, read=rounding.count(read)
+    )
 
 
 def _retokenized(numbers: Sequence[Retokenized], language: str) -> str:
     one = numbers[0]
-    text = f"{rounding.count(one.kept_tokens)} tokens of the base kept, {rounding.count(one.new_tokens)} new"
+    counts = {"kept": rounding.count(one.kept_tokens), "new": rounding.count(one.new_tokens)}
+    text = say("{kept} tokens of the base kept, {new} new", **counts)
     change = one.symbols_per_token.get(language)
     if change is None:
         return f"{text}."
     before, after = rounding.symbols_per_token(change.before), rounding.symbols_per_token(change.after)
-    return f"{text}; a token of {language_name(language)} is {after} symbols, before {before}."
+    return say(
+        "{text}; a token {in_language} is {after} symbols, before {before}.",
+        text=text,
+        in_language=in_language(language),
+        after=after,
+        before=before,
+    )
 
 
 def _initialized(numbers: Sequence[Initialized], _: str) -> str:
     one = numbers[0]
-    pieces = rounding.decimal(one.mean_pieces, 1)
-    return (
-        f"{rounding.count(one.copied)} rows copied, {rounding.count(one.composed)} composed, "
-        f"each the mean of {pieces} old rows on average."
+    return say(
+        "{copied} rows copied, {composed} composed, each the mean of {pieces} old rows on average.",
+        copied=rounding.count(one.copied),
+        composed=rounding.count(one.composed),
+        pieces=rounding.decimal(one.mean_pieces, 1),
     )
 
 
 def _pretrained(numbers: Sequence[Pretrained], language: str) -> str:
     one = numbers[0]
-    text = f"{rounding.magnitude(one.trained_tokens)} tokens, {rounding.speed(one.tokens_per_second)} a second"
+    counts = {"n": rounding.magnitude(one.trained_tokens), "speed": rounding.speed(one.tokens_per_second)}
+    text = say("{n} tokens, {speed} a second", **counts)
     measured = {point.step: point.bits_per_byte.get(language) for point in one.curve}
     first, best = measured.get(0), measured.get(one.best_step)
     if first is None or best is None:
         return f"{text}."
     change = f"{rounding.bits_per_byte(first)} → {rounding.bits_per_byte(best)}"
-    return f"{text}; bits per byte in {language_name(language)} {change}."
+    return say(
+        "{text}; bits per byte {in_language} {change}.", text=text, in_language=in_language(language), change=change
+    )
 
 
 def _tuned(numbers: Sequence[Tuned], _: str) -> str:
     one = numbers[0]
-    text = f"{rounding.count(one.examples)} conversations, {rounding.magnitude(one.trained_tokens)} tokens"
-    return f"{text}; loss {_ends(one.losses)}." if one.losses else f"{text}."
+    counts = {"n": rounding.count(one.examples), "tokens": rounding.magnitude(one.trained_tokens)}
+    return _with_loss(say("{n} conversations, {tokens} tokens", **counts), one.losses)
 
 
 def _calibrated(numbers: Sequence[Calibrated], _: str) -> str:
     one = numbers[0]
-    text = f"{rounding.count(one.kept)} of the instruct model's own {rounding.count(one.answers)} answers kept"
+    counts = {"kept": rounding.count(one.kept), "answers": rounding.count(one.answers)}
+    text = say("{kept} of the instruct model's own {answers} answers kept", **counts)
     if copies := one.examples - one.kept:
-        text += f", {rounding.count(copies)} copy tasks"
-    return f"{text}; loss {_ends(one.losses)}." if one.losses else f"{text}."
+        text += say(", {n} copy tasks", n=rounding.count(copies))
+    return _with_loss(text, one.losses)
 
 
 def _propagated(numbers: Sequence[Propagated], _: str) -> str:
-    methods = ", ".join(one.method for one in numbers)
-    text = f"{len(numbers)} models: {methods}" if len(numbers) > 1 else f"By {methods}"
+    text = many(
+        "{n} model: {methods}", "{n} models: {methods}", len(numbers), methods=", ".join(one.method for one in numbers)
+    )
     for one in numbers:
         for table, fit in one.tables.items():
             left = fit.residual_heldout if fit.residual_heldout is not None else fit.residual
             if one.method == "conversion" and left is not None:
-                rows = "rows not fitted" if fit.residual_heldout is not None else "fitted rows"
-                return f"{text}; of the difference to close, {rounding.percent(left, 0)} is left on {rows} ({table})."
+                told = {"text": text, "share": rounding.percent(left, 0), "table": table}
+                if fit.residual_heldout is None:
+                    return say("{text}; of the difference to close, {share} is left on fitted rows ({table}).", **told)
+                return say("{text}; of the difference to close, {share} is left on rows not fitted ({table}).", **told)
     return f"{text}."
 
 
 def _evaluated(numbers: Sequence[Evaluated], _: str) -> str:
     models = numbers[0].models
     scores = [score for model in models.values() if model.skills and (score := model.skills.get("all"))]
-    text = f"{len(models)} models" if len(models) > 1 else "One model"
-    return f"{text}, {rounding.count(max(score.items for score in scores))} skill items each." if scores else f"{text}."
+    text = many("{n} model", "{n} models", len(models))
+    if not scores:
+        return f"{text}."
+    return say("{text}, {items} skill items each.", text=text, items=rounding.count(max(one.items for one in scores)))
 
 
-def _ends(losses: Sequence[Loss]) -> str:
-    return f"{rounding.decimal(losses[0].loss)} → {rounding.decimal(losses[-1].loss)}"
+def _with_loss(text: str, losses: Sequence[Loss]) -> str:
+    if not losses:
+        return f"{text}."
+    first, last = rounding.decimal(losses[0].loss), rounding.decimal(losses[-1].loss)
+    return say("{text}; loss {first} → {last}.", text=text, first=first, last=last)
 
 
 _SENTENCES: dict[type, Callable[[Any, str], str]] = {

@@ -12,7 +12,13 @@ import matplotlib
 from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from matplotlib.typing import RcKeyType
+
+from lep.reporting.words import numerals
+
+STEPS = [1, 2, 5, 10]
+"""Between ticks, times a power of ten."""
 
 # Placeholders: colours that nothing else uses, each replaced by a CSS variable of the page.
 INK, MUTED, RULE, ACCENT = "#010101", "#020202", "#030303", "#040404"
@@ -54,17 +60,18 @@ class Chart:
     svg: str
 
 
-def draw(paint: Callable[[Axes], None], *, name: str, title: str, size: tuple[float, float]) -> Chart:
+def draw(paint: Callable[[Axes], None], *, name: str, title: str, told: str, size: tuple[float, float]) -> Chart:
     """Paint one pair of axes.
 
     Args:
         paint: fills the axes.
         name: prefix of all ids, unique in the page.
-        title: what a reader who does not see the picture is told; also its heading.
+        title: its heading.
+        told: the numbers, for a reader who does not see the picture.
         size: width and height, inches; the page stretches it to its column.
     """
-    document = _document(lambda figure: paint(figure.subplots()), size=size)
-    return Chart(title, _inline(document, name=name, title=title))
+    document = _document(lambda figure: paint(_axes(figure)), size=size)
+    return Chart(title, _inline(document, name=name, title=f"{title}: {told}"))
 
 
 def draw_file(paint: Callable[[Figure], None], *, title: str, size: tuple[float, float]) -> str:
@@ -83,6 +90,11 @@ def draw_file(paint: Callable[[Figure], None], *, title: str, size: tuple[float,
     return f"{head}{opening}\n <title>{escape(title)}</title>{rest}"
 
 
+def short(name: str) -> str:
+    """A name that fits beside the axes; cut in the middle, since names of one family differ at their ends."""
+    return name if len(name) <= 18 else f"{name[:8]}…{name[-9:]}"
+
+
 def apart(values: Sequence[float], axes: Axes) -> list[float]:
     """Heights of labels, moved up where two would overlap; in the order given."""
     low, high = axes.get_ylim()
@@ -93,6 +105,21 @@ def apart(values: Sequence[float], axes: Axes) -> list[float]:
         heights[index] = max(values[index], least)
         least = heights[index] + gap
     return heights
+
+
+class _Numerals(ScalarFormatter):
+    """Ticks with the reader's separators."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """One tick."""
+        return numerals(super().__call__(x, pos))
+
+
+def _axes(figure: Figure) -> Axes:
+    axes = figure.subplots()
+    axes.xaxis.set_major_formatter(_Numerals())
+    axes.yaxis.set_major_formatter(_Numerals())
+    return axes
 
 
 def _document(paint: Callable[[Figure], None], *, size: tuple[float, float]) -> str:

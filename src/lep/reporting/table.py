@@ -10,6 +10,7 @@ from lep.reporting import rounding
 from lep.reporting.evaluated import Benchmarked, Evaluated, Model
 from lep.reporting.measures import Ratio
 from lep.reporting.numbers import parse_evaluation
+from lep.reporting.words import say
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,10 @@ def main_table(numbers: Mapping[str, Any] | Evaluated, *, instruct: str | None =
 
 def _columns(languages: tuple[str, ...]) -> tuple[Column, ...]:
     return (
-        *(Column("symbols per token", language, "higher") for language in languages),
-        *(Column("bits per byte", language, "lower") for language in languages),
-        Column("characters per second", "", "higher"),
-        Column("skills", "", "higher"),
+        *(Column(say("symbols per token"), language, "higher") for language in languages),
+        *(Column(say("bits per byte"), language, "lower") for language in languages),
+        Column(say("characters per second"), "", "higher"),
+        Column(say("skills"), "", "higher"),
         Column("Darumeru", "", "higher"),
     )
 
@@ -120,7 +121,7 @@ def _skilled(model: Model, *, kept: Model | None) -> Cell:
     note = rounding.interval(score.low, score.high)
     whole = (kept.skills or {}).get("all") if kept else None
     if whole and whole.accuracy:
-        note += f", {rounding.percent(score.accuracy / whole.accuracy, 0)} kept"
+        note += say(", {share} kept", share=rounding.percent(score.accuracy / whole.accuracy, 0))
     return Cell(rounding.percent(score.accuracy), note)
 
 

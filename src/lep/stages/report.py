@@ -16,6 +16,6 @@ def run(settings: Report, out: Path) -> dict[str, Any]:
     """Write `index.html`, which needs no other file and no network."""
     facts = gather(settings.evaluation)
     beside = beside_paper(facts.evaluation.benchmark, settings.paper or {})
-    page = render(facts, title=settings.title, beside=beside)
+    page = render(facts, title=settings.title, paper=settings.paper, language=settings.language)
     (out / "index.html").write_text(page, encoding="utf-8")
     return {"bytes": len(page.encode()), "paper": [asdict(one) for one in beside]}
