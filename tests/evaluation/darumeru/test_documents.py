@@ -35,10 +35,19 @@ def test_a_pair_asks_both_orders(data: str) -> None:
 def test_sentences_have_as_many_tokens_as_the_shortest(data: str, tokenizer: str) -> None:
     for counted in ("", tokenizer):
         document = documents(task="darumeru_extractive", data=data, tokenizer=counted)["test"][0]
-        lengths = {len(tokens(choice, tokenizer=counted)) for choice in document["choices"]}
-        assert len(lengths) == 1, counted
+        lengths = [len(tokens(choice, tokenizer=counted)) for choice in document["choices"]]
+        assert len(set(lengths)) == 1 and lengths == document["lengths"], counted
         assert "Погода стояла ясная." in document["choices"]  # the shortest is whole
         assert "Вчера в Томске открылся новый мост через реку.".startswith(document["choices"][0])
+
+
+def test_sentences_of_unlike_length_are_compared_by_the_mean(tmp_path: Path, tokenizer: str) -> None:
+    """Each of these characters is three tokens: the cut after six would be inside the third of the first sentence."""
+    data = write(tmp_path, "gazeta", sentences=["a日本語", "日本"], labels=[1, 0])
+    document = documents(task="darumeru_extractive", data=data, tokenizer=tokenizer)["test"][0]
+    assert (document["choices"], document["lengths"]) == (["a日本", "日本"], [7, 6])
+    assert functions.extracted(document, [(-7.0, False), (-6.6, False)])["score"] == 1
+    assert functions.extracted(document, [(-7.0, False), (-5.4, False)])["score"] == 0
 
 
 def test_copies_are_measured_in_the_model_s_tokens(data: str, tokenizer: str) -> None:

@@ -156,7 +156,10 @@ def _abstract(record: Record, setting: Setting) -> Iterator[Document]:
 
 
 def _extract(record: Record, setting: Setting) -> Iterator[Document]:
-    """Every sentence cut to as many tokens as the shortest has: then sums of log-probabilities compare as means do."""
+    """Every sentence cut to as many tokens as the shortest has, and how many it has then.
+
+    That is one more where the cut is inside a character, which is then kept whole.
+    """
     sentences, labels = record.row["sentences"], record.row["labels"]
     relevant = [i for i, label in enumerate(labels) if label]
     if len(labels) != len(sentences) or not relevant:
@@ -165,10 +168,12 @@ def _extract(record: Record, setting: Setting) -> Iterator[Document]:
     shortest = min(map(len, read))
     if not shortest:
         raise DataError(f"{record.place}: column 'sentences' holds an empty one")
+    cut = [sentence.strip()[: own.ends[shortest - 1]] for sentence, own in zip(sentences, read, strict=True)]
     yield {
         "prompt": EXTRACT.format(text=record.row["text"].strip()),
         "target": " ".join(sentences[i].strip() for i in relevant),
-        "choices": [s.strip()[: t.ends[shortest - 1]] for s, t in zip(sentences, read, strict=True)],
+        "choices": cut,
+        "lengths": [len(tokens(sentence, tokenizer=setting.tokenizer)) for sentence in cut],
         "relevant": relevant,
     }
 

@@ -41,8 +41,9 @@ def by_subject(document: Document, results: Likelihoods) -> dict[str, tuple[str,
 
 
 def extracted(document: Document, results: Likelihoods) -> dict[str, float]:
-    """R-precision of the sentences by their log-probability; they have equally many tokens, so by its mean."""
-    return {"score": metrics.r_precision([value for value, _ in results], document["relevant"])}
+    """R-precision of the sentences by the mean log-probability of their tokens."""
+    means = [value / length for (value, _), length in zip(results, document["lengths"], strict=True)]
+    return {"score": metrics.r_precision(means, document["relevant"])}
 
 
 def answered(document: Document, results: Sequence[str]) -> dict[str, float]:
