@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from transformers import AutoModelForCausalLM
 
 from lep.engine import pretraining
@@ -202,13 +203,15 @@ def test_activations_computed_twice_change_nothing(deeper, corpus, run_room, tmp
 
 
 @pytest.mark.slow
-def test_compiled_layers_train_alike(deeper, corpus, run_room, tmp_path) -> None:
+def test_compiled_layers_train_alike_and_measurements_compile_nothing(deeper, corpus, run_room, tmp_path) -> None:
+    counters.clear()
     found = [
         run_room(settings(deeper["tied"], corpus, compile=compiled, learn="first_last"), tmp_path / str(compiled))
         for compiled in (False, True)
     ]
     losses = [torch.tensor([row["loss"] for row in numbers["losses"]]) for numbers in found]
     torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)
+    assert counters["stats"]["unique_graphs"] == 2  # layers that learn, and those that do not
 
 
 def unmeasured(*_: object) -> dict[str, Any]:
@@ -294,6 +297,6 @@ def test_a_tracker_that_is_not_installed_is_named(initialized, corpus, run_room,
 
 
 def test_kernels_that_are_not_installed_are_named(initialized, corpus, run_room, tmp_path) -> None:
-    """They need a GPU: where they are, this room has never run."""
+    """They need a GPU: tests/stages/test_gpu.py runs them."""
     with pytest.raises(CheckpointError, match="pip install liger-kernel"):
         run_room(settings(initialized["tied"], corpus, liger=True), tmp_path / "out")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,9 @@ def _watch(model: TrainableTables, samples: Samples, *, settings: Pretrain, meas
 
     def measured() -> Measured:
         model.eval()
-        with torch.autocast(device().type, torch.bfloat16, enabled=_mixes(model, settings)):
+        # the many shapes of a measurement would use up what may be compiled
+        eager = torch.compiler.set_stance("force_eager") if settings.compile else nullcontext()
+        with eager, torch.autocast(device().type, torch.bfloat16, enabled=_mixes(model, settings)):
             found = observe(model, measure)
         model.train()
         return agreed(found)  # rounding must not make processes disagree on what is the best
