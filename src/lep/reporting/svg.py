@@ -112,7 +112,8 @@ class _Numerals(ScalarFormatter):
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         """One tick."""
-        return numerals(super().__call__(x, pos))
+        text = super().__call__(x, pos)
+        return numerals(f"{int(text):,}" if text.isdigit() else text)
 
 
 def _axes(figure: Figure) -> Axes:
