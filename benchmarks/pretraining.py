@@ -6,11 +6,13 @@ Every side is a process of its own. On a processor each has one thread, and they
 minute meets them all; seconds are of the processor, memory is the most that the process ever held, libraries included.
 On a GPU one runs after the other; seconds are of the clock, memory is what torch held there. Of seconds the least of
 the steps after the first counts. Utilisation counts the products that the model needs over what the machine can do: on
-a processor, what a product of bfloat16 squares reached meanwhile. Weights are random, tokens follow Zipf's law.
+a processor, what a product of bfloat16 squares reached meanwhile; on a GPU, what its vendor says. Weights are random,
+tokens follow Zipf's law.
 
 Columns: tokens a second, ours over that; memory, ours over that; loss of the last step; utilisation. Sides:
 
 - `ours`: `lep.engine.tables.TrainableTables`, tables in float32 under bfloat16 layers.
+- `compiled`: the same with `pretrain.compile=true`; on a GPU alone.
 - `bfloat16`: the plain model all in bfloat16, tables and moments too: fastest, though small steps are rounded away.
 - `autocast`: the plain model in float32 under the Trainer's `bf16=True`: the precision of ours.
 
@@ -25,11 +27,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 SIDES = ("ours", "bfloat16", "autocast")
+GPU_SIDES = ("ours", "compiled", "bfloat16", "autocast")
 STEPS = 4
+NO_MEMORY = "out of memory"
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ def trained_model(shape: Shape, side: str, *, learning: int) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
+    from lep.engine.layers import decoder_layers
     from lep.engine.tables import TrainableTables
 
     torch.manual_seed(0)
@@ -92,7 +98,9 @@ def trained_model(shape: Shape, side: str, *, learning: int) -> Any:
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=attention)
     old = shape.vocabulary - learning
-    if side == "ours":
+    if side in ("ours", "compiled"):
+        for layer in decoder_layers(model) if side == "compiled" else ():
+            layer.compile()
         return TrainableTables(model, new_rows=torch.arange(old, shape.vocabulary), old_rows_learn=False)
     model = (model.float() if side == "autocast" else model).requires_grad_(False)
     for table in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
@@ -113,7 +121,7 @@ def samples(shape: Shape) -> Any:
 
 
 def child(shape: Shape, side: str, *, learning: int) -> None:
-    """Train one side; each step waits for a line and answers with its seconds, the last line sums up."""
+    """Train one side; all waits for a line, and so does each step, which answers with its seconds; then all is told."""
     import torch
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -130,6 +138,7 @@ def child(shape: Shape, side: str, *, learning: int) -> None:
             print(clock() - self.started, flush=True)
 
     torch.set_num_threads(1)
+    sys.stdin.readline()
     model = trained_model(shape, side, learning=learning)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -155,6 +164,16 @@ def child(shape: Shape, side: str, *, learning: int) -> None:
     if side == "ours":
         told["operations"] = operations_per_token(model, block=shape.length)
     print(json.dumps(told))
+
+
+def run_child(shape: Shape, side: str, *, learning: int) -> None:
+    """`child`, which may find memory to be short."""
+    import torch
+
+    try:
+        child(shape, side, learning=learning)
+    except torch.OutOfMemoryError:
+        print(NO_MEMORY, flush=True)
 
 
 def clock() -> float:
@@ -190,46 +209,68 @@ def peak() -> float:
     return 2 * 2048**3 / (time.process_time() - started)
 
 
-def steps(name: str, sides: tuple[str, ...], *, learning: int) -> tuple[dict[str, list[float]], dict[str, Any], float]:
-    """Seconds of each step and what each side told at the end, step by step in turns; and the machine's best."""
-    processes = {
+Processes = dict[str, subprocess.Popen[str]]
+"""By side; each waits for a line before it makes its model."""
+
+
+def started(name: str, *, learning: int) -> Processes:
+    """All sides; what they import, they import while others run."""
+    command = [sys.executable, __file__, "--child", name]
+    return {
         side: subprocess.Popen(
-            [sys.executable, __file__, "--child", name, side, str(learning)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            [*command, side, str(learning)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        for side in sides
+        for side in (GPU_SIDES if shapes() is GPU_SHAPES else SIDES)
     }
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
-    best = peak()
+
+
+def steps(processes: Processes) -> tuple[dict[str, list[float]], dict[str, Any], float]:
+    """Seconds of each step and what each side told at the end, step by step in turns; and the machine's best.
+
+    A side for which memory is short tells nothing.
+    """
+    seconds: dict[str, list[float]] = {side: [] for side in processes}
+    best, left = peak(), dict(processes)
+    for process in left.values():
+        go_on(process)
     for _ in range(STEPS):
-        for side, process in processes.items():
-            assert process.stdin is not None and process.stdout is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-            seconds[side].append(float(process.stdout.readline()))
+        for side, process in list(left.items()):
+            go_on(process)
+            if (said := process.stdout.readline().strip()) == NO_MEMORY:  # pyright: ignore[reportOptionalMemberAccess]
+                del left[side]
+            else:
+                seconds[side].append(float(said))
             best = max(best, peak())
-    told = {side: json.loads(process.stdout.readline()) for side, process in processes.items() if process.stdout}
+    told = {side: json.loads(process.stdout.readline()) for side, process in left.items() if process.stdout}
+    for process in processes.values():
+        process.wait()
     return seconds, told, best
 
 
-def compare(name: str, *, learning: int, at_once: bool) -> None:
+def go_on(process: subprocess.Popen[str]) -> None:
+    """Write a line to a process, if it is still there."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+
+def compare(name: str, processes: Processes, *, learning: int, at_once: bool) -> None:
     """Print a line for each side."""
     seconds: dict[str, list[float]] = {}
     told: dict[str, Any] = {}
     best = 0.0
-    for sides in [SIDES] if at_once else [(side,) for side in SIDES]:
-        more, found, reached = steps(name, sides, learning=learning)
+    for turn in [processes] if at_once else [{side: process} for side, process in processes.items()]:
+        more, found, reached = steps(turn)
         seconds, told, best = seconds | more, told | found, max(best, reached)
-    rates = {side: shapes()[name].tokens / min(taken[1:]) for side, taken in seconds.items()}
-    for side, rate in rates.items():
-        held, used = told[side]["bytes"], rate * told["ours"]["operations"] / best
-        print(
-            f"{name:<20}{learning:>9,}  {side:<10}{rate:>9.0f}{rates['ours'] / rate:>7.2f}{held / 2**30:>8.2f}"
-            f"{told['ours']['bytes'] / held:>7.2f}{told[side]['loss']:>9.4f}{used:>7.0%}",
-            flush=True,
-        )
+    rates = {side: shapes()[name].tokens / min(taken[1:]) for side, taken in seconds.items() if side in told}
+    for side in processes:
+        line = f"{name:<20}{learning:>9,}  {side:<10}"
+        if rate := rates.get(side):
+            held, used = told[side]["bytes"], rate * told["ours"]["operations"] / best
+            line += f"{rate:>9.0f}{rates['ours'] / rate:>7.2f}{held / 2**30:>8.2f}"
+            line += f"{told['ours']['bytes'] / held:>7.2f}{told[side]['loss']:>9.4f}{used:>7.0%}"
+        print(line if rate else line + NO_MEMORY.rjust(20), flush=True)
 
 
 def shapes() -> dict[str, Shape]:
@@ -243,13 +284,15 @@ def main(names: list[str]) -> None:
     """Print the table."""
     known = shapes()
     print(f"{'shape':<20}{'rows':>9}  {'side':<10}{'rate':>9}{'ours':>7}{'GiB':>8}{'ours':>7}{'loss':>9}{'used':>7}")
-    for name in names or known:
-        for learning in (known[name].vocabulary, known[name].new_rows):
-            compare(name, learning=learning, at_once=known is SHAPES)
+    wanted = [(name, known[name].vocabulary) for name in names or known]
+    wanted += [(name, known[name].new_rows) for name in names or known]
+    made = ((name, rows, started(name, learning=rows)) for name, rows in wanted)
+    for name, rows, processes in made if known is SHAPES else list(made):
+        compare(name, processes, learning=rows, at_once=known is SHAPES)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        child(shapes()[sys.argv[2]], sys.argv[3], learning=int(sys.argv[4]))
+        run_child(shapes()[sys.argv[2]], sys.argv[3], learning=int(sys.argv[4]))
     else:
         main(sys.argv[1:])

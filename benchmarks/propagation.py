@@ -3,12 +3,14 @@
     python benchmarks/propagation.py size [--base build/real/llama3] [--text build/demo/inputs/ru.jsonl] [--device cpu]
     python benchmarks/propagation.py solvers
     python benchmarks/propagation.py precision
+    python benchmarks/propagation.py devices
 
 `size` makes base, adapted and instruct with the shapes of LLaMa-3-8B in build/benchmark: real vocabularies, the new one
 with 46,560 tokens learnt from TEXT; random tables, the instruct model's a linear change of the base's and noise; all
 other weights in sparse files. It runs `lep propagate` on them as a user does. `solvers` solves one table of
 128,256 rows as `torch.linalg.lstsq` does and as lep does, each in a process of its own. `precision` says what the
-normal equations, the blocked QR and products in float32 make of tables of growing condition.
+normal equations, the blocked QR and products in float32 make of tables of growing condition. `devices` fits and writes
+one table of LLaMa-3-8B on a GPU, where there is one, and on all cores of the processor.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from torch import Tensor
 
 from lep.core.initialization import initialize
 from lep.core.least_squares import BlockedQR, IllConditioned, NormalEquations
-from lep.core.propagation import Fit, fit_projection
+from lep.core.propagation import Fit, fit_projection, propagate
 from lep.core.rows import spans
 from lep.core.vocabulary import VocabularyMap
 from lep.io.checkpoint import lay_out
@@ -229,9 +231,32 @@ def precision() -> None:
         print(f"{10.0**power:>10.0e}{errors[0]:>14}{errors[1]:>12}{errors[2]:>18}", flush=True)
 
 
+def devices() -> None:
+    """Seconds of one fit and one writing on each device, and how far its P and rows are from the processor's."""
+    chance = torch.Generator().manual_seed(0)
+    base = torch.randn(ROWS, DIM, generator=chance).bfloat16()
+    instruct = (base.float() + 0.1 * torch.randn(ROWS, DIM, generator=chance)).bfloat16()
+    ids = torch.arange(ROWS)
+    same = VocabularyMap(ids, ids >= 0, torch.arange(ROWS + 1), ROWS)
+    print(f"{'device':<8}{'fit, s':>8}{'write, s':>10}{'Δ differs by':>14}{'rows by':>10}")
+    reference: tuple[Tensor, Tensor] | None = None
+    for device in ("cpu", *(["cuda", "cuda"] if torch.cuda.is_available() else [])):
+        out, started = torch.empty_like(base), time.perf_counter()
+        projection = fit_projection(Fit(same, base, instruct, device=device), "conversion")
+        fitted = time.perf_counter()
+        propagate(base, projection, out=out, device=device)
+        written = time.perf_counter()
+        assert projection.delta is not None
+        found = projection.delta.cpu(), out.float()
+        reference = reference or found
+        apart = [float((ours - theirs).norm() / theirs.norm()) for ours, theirs in zip(found, reference, strict=True)]
+        took = f"{fitted - started:>8.2f}{written - fitted:>10.2f}"
+        print(f"{device:<8}{took}{apart[0]:>14.0e}{apart[1]:>10.0e}", flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("size", "solvers", "precision"))
+    parser.add_argument("what", choices=("size", "solvers", "precision", "devices"))
     parser.add_argument("--base", type=Path, default=Path("build/real/llama3"))
     parser.add_argument("--text", type=Path, default=Path("build/demo/inputs/ru.jsonl"))
     parser.add_argument("--device", default="cpu")
@@ -239,4 +264,4 @@ if __name__ == "__main__":
     if options.what == "size":
         size(options.base, options.text, options.device)
     else:
-        {"solvers": solvers, "precision": precision}[options.what]()
+        {"solvers": solvers, "precision": precision, "devices": devices}[options.what]()

@@ -29,7 +29,7 @@ _TRAINERS = 1.3e9
 PRETRAINING_USED, TUNING_USED = {False: 0.44, True: 0.33}, {False: 0.15, True: 0.15}
 """Of the operations that a processor (False) or an accelerator (True) could do, those that training needs.
 
-As in the demo's rooms on a processor, and as the 1B of benchmarks/pretraining.py on an H100 is expected to do; tuning
+As in the demo's rooms on a processor, and as the 1B of benchmarks/pretraining.py on an H100 (its 8B: 0.41); tuning
 on an accelerator was never measured.
 """
 READING_USED = 0.3
