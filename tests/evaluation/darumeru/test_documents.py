@@ -82,6 +82,15 @@ def test_a_tokenizer_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("extractive", "gazeta", {"labels": [0, 0, 0, 0]}, "column 'labels' needs a 0 or 1 for each of 'sentences'"),
         ("extractive", "gazeta", {"sentences": ["a", "", "b", "c"]}, "column 'sentences' holds an empty one"),
         ("cp_sent_en", "cp_sent_en", {"outputs": " "}, "column 'outputs' is empty"),
+        (
+            "cp_sent_en",
+            "cp_sent_en",
+            {"outputs": {}},
+            "column 'outputs' is {}; cp_sent_en needs a text or a whole number",
+        ),
+        ("abstractive", "gazeta", {"text": 5}, "column 'text' is 5; gazeta needs a text there"),
+        ("extractive", "gazeta", {"labels": "1"}, "column 'labels' is '1'; gazeta needs a list there"),
+        ("rucola", "rucola", {"acceptable": "1"}, "column 'acceptable' is '1'; rucola needs a whole number there"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path: Path, task: str, name: str, changes: dict[str, object], message: str) -> None:

@@ -126,7 +126,7 @@ def _exam(record: Record, setting: Setting) -> Iterator[Document]:
     missing = [key for key in ("id_task", "variant", "score", "type") if key not in meta]
     if missing:
         raise DataError(f"{record.place}: column 'meta' needs {missing[0]!r}, to grade the answer")
-    accepted = record.row["outputs"]
+    accepted = str(record.row["outputs"])
     yield {
         "prompt": instruction(record),
         "target": accepted.split(",")[0] if meta["type"] == "text" else accepted,
@@ -139,7 +139,7 @@ def _exam(record: Record, setting: Setting) -> Iterator[Document]:
 
 
 def _copy(record: Record, setting: Setting) -> Iterator[Document]:
-    original = record.row["outputs"].strip()
+    original = str(record.row["outputs"]).strip()
     if not original:
         raise DataError(f"{record.place}: column 'outputs' is empty; expected the text to copy")
     yield {

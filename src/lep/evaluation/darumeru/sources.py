@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 
 from lep.errors import DataError
 from lep.evaluation.darumeru.subjects import CATEGORIES
@@ -19,6 +20,7 @@ from lep.progress import progress
 
 FOLDER_VARIABLE = "DARUMERU_DATA"
 SPLITS = ("test", "prompt")
+_WORDS = {str: "a text", list: "a list", dict: "an object", int: "a whole number"}
 EXAMPLES = 5
 """Few-shot examples that are kept: of a data set, or of each subject of one."""
 
@@ -31,13 +33,15 @@ class Source:
     revision: str
     files: dict[str, tuple[str, ...]]
     """Of each split, inside the repository."""
-    columns: tuple[str, ...]
-    """What a row must have."""
+    columns: dict[str, type | UnionType]
+    """What a row must have, and of which type it is."""
 
 
 def _darumeru(name: str) -> Source:
     files = {split: (f"data/{name}/{split}.jsonl",) for split in SPLITS}
-    return Source("RefalMachine/darumeru", "aa98587d7c0b7e8e437dba126bb452daa1de386b", files, ("inputs", "outputs"))
+    outputs = str | list if name == "multiq" else str | int
+    columns = {"inputs": str | dict, "outputs": outputs}
+    return Source("RefalMachine/darumeru", "aa98587d7c0b7e8e437dba126bb452daa1de386b", files, columns)
 
 
 _DARUMERU = "multiq parus rcb rwsd use ruopenbookqa ruworldtree rummlu cp_sent_en cp_para_en cp_sent_ru cp_para_ru"
@@ -47,7 +51,7 @@ SOURCES = {
         "RussianNLP/rucola",
         "b888be04a62148e10ad2a29a22c9c7dbb687ed17",  # converted to parquet: the original is a script
         {"test": ("default/validation/0000.parquet",), "prompt": ("default/train/0000.parquet",)},
-        ("sentence", "acceptable"),
+        {"sentence": str, "acceptable": int},
     ),
     "mmlu_ru": Source(
         "NLPCoreTeam/mmlu_ru",
@@ -56,13 +60,20 @@ SOURCES = {
             "test": tuple(f"{subject}/mmlu_ru-test.parquet" for subject in CATEGORIES),
             "prompt": tuple(f"{subject}/mmlu_ru-dev.parquet" for subject in CATEGORIES),
         },
-        ("subject", "question_ru", "choices_ru", "question_en", "choices_en", "answer"),
+        {
+            "subject": str,
+            "question_ru": str,
+            "choices_ru": list,
+            "question_en": str,
+            "choices_en": list,
+            "answer": int,
+        },
     ),
     "gazeta": Source(
         "dichspace/daru_treeway_eval",
         "refs/convert/parquet",  # no commit of it is publicly recorded
         {split: (f"default/{split}/0000.parquet",) for split in SPLITS},
-        ("text", "summary", "sentences", "labels"),
+        {"text": str, "summary": str, "sentences": list, "labels": list},
     ),
 }
 """By the name of the local folder."""
@@ -108,15 +119,22 @@ def _checked(found: Iterator[Record], name: str, *, split: str, where: str) -> I
     empty = True
     for record in found:
         empty = False
-        missing = [column for column in SOURCES[name].columns if column not in record.row]
-        if missing:
-            raise DataError(
-                f"{record.place}: no column {missing[0]!r}; {name} needs {', '.join(SOURCES[name].columns)}, "
-                f"the row has {', '.join(record.row)}"
-            )
+        _check(record, SOURCES[name].columns, name)
         yield record
     if empty:
         raise DataError(f"{where}: {name} holds no rows of {split}")
+
+
+def _check(record: Record, columns: Mapping[str, type | UnionType], name: str) -> None:
+    for column, kind in columns.items():
+        if column not in record.row:
+            raise DataError(
+                f"{record.place}: no column {column!r}; {name} needs {', '.join(columns)}, "
+                f"the row has {', '.join(record.row)}"
+            )
+        if not isinstance(value := record.row[column], kind):
+            told = " or ".join(_WORDS[one] for one in getattr(kind, "__args__", (kind,)))
+            raise DataError(f"{record.place}: column {column!r} is {repr(value)[:60]}; {name} needs {told} there")
 
 
 def _local(name: str, *, split: str, folder: Path) -> Iterator[Record]:
