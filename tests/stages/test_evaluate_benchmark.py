@@ -104,6 +104,13 @@ def test_the_reference_is_one_of_the_models() -> None:
         Evaluate(models={"a": Path("a")}, reference="b", benchmark={"endpoints": {"s": SERVED}})  # type: ignore[arg-type]
 
 
+def test_nothing_to_measure_is_an_error() -> None:
+    with pytest.raises(ValidationError, match="there is nothing to measure: give corpus, skills"):
+        Evaluate(models={"a": Path("a")}, continuations=2)
+    with pytest.raises(ValidationError, match="there is no model to measure"):
+        Evaluate(models={}, corpus=Path("corpus"))
+
+
 def test_groups_stand_for_their_tasks_in_the_order_of_the_benchmark() -> None:
-    chosen = settings({}, tasks=["DaruSum", "darumeru_rwsd", "darumeru_extractive"]).benchmark
+    chosen = settings({"a": Path("a")}, tasks=["DaruSum", "darumeru_rwsd", "darumeru_extractive"]).benchmark
     assert chosen and chosen.chosen == ("darumeru_rwsd", "darumeru_abstractive", "darumeru_extractive")

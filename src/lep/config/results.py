@@ -46,9 +46,13 @@ class Evaluate(Settings):
             raise ValueError(f"benchmark.base: {', '.join(unknown)} is not among models: {', '.join(self.models)}")
         if twice := [name for name in endpoints if name in self.models]:
             raise ValueError(f"benchmark.endpoints: {', '.join(twice)} is the name of a model, too; give another")
+        wanted = (self.corpus, self.skills, self.efficiency, self.side_effects, self.benchmark)
+        if all(one is None for one in wanted):
+            raise ValueError("there is nothing to measure: give corpus, skills, efficiency, side_effects or benchmark")
         if not self.models and (self.efficiency or self.side_effects):
             raise ValueError("efficiency and side_effects are measured on models that are folders; there are none")
-        names = [*self.models, *endpoints]
+        if not (names := [*self.models, *endpoints]):
+            raise ValueError("there is no model to measure")
         if self.reference is not None and self.reference not in names:
             raise ValueError(f"reference: {self.reference} is not among the models: {', '.join(names)}")
         return self
