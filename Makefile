@@ -24,6 +24,9 @@ check: .venv/ready
 docs: .venv/ready ## these documents as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+docs/page.png: runs/demo/report/index.html ## the picture in README.md, by Chromium
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=1200,700 --screenshot=$@ file://$(abspath $<)
+
 slow: inputs ## the tests on the real tokenizers and the demo's text too
 	sh tests/real/fetch.sh
 	$(BIN)/pytest -m "slow or not slow"

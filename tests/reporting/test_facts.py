@@ -34,6 +34,13 @@ def test_reference_is_the_instruct_model_that_the_result_came_from(write: Write)
     assert (facts.result, facts.reference) == ("mine", "chat")
 
 
+def test_rooms_of_another_home_are_called_by_room_and_name(run: Path, write: Write) -> None:
+    models = {"models.base": "inputs/published", "models.mine": "run/propagate/overlap"}
+    numbers = {"models": dict(zip(("base", "mine"), evaluated()["models"].values(), strict=False))}
+    keys = [room.key for room in gather(write("again/evaluate", room="evaluate", numbers=numbers, inputs=models)).rooms]
+    assert keys == ["collect", "retokenize", "initialize", "pretrain", "tune", "propagate/overlap", "evaluate"]
+
+
 def test_without_lineage_the_first_model_is_the_reference(write: Write) -> None:
     numbers = {"models": dict(list(evaluated()["models"].items())[:2])}
     facts = gather(write("alone", room="evaluate", numbers=numbers))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,7 +25,7 @@ class Room:
     """One finished artifact of the run."""
 
     key: str
-    """Its folder as seen from the run's: `pretrain`, `propagate/swap`."""
+    """Its folder below the evaluation's home: `pretrain`, `propagate/swap`; of another home, its room and name."""
     folder: Path
     manifest: Manifest
     numbers: Numbers | None
@@ -97,15 +96,19 @@ def _walk(first: Room) -> tuple[Room, ...]:
     order = {name: index for index, name in enumerate(ROOMS)}
     ordered = sorted(found.values(), key=lambda room: order.get(room.manifest.room, len(order)))
     home = first.folder.parent
-    return tuple(Room(_key(room.folder, home), room.folder, room.manifest, room.numbers) for room in ordered)
+    return tuple(replace(room, key=_key(room, home)) for room in ordered)
 
 
 def _inputs(room: Room) -> dict[str, Path]:
     return {name: (room.folder / item.path).resolve() for name, item in room.manifest.inputs.items()}
 
 
-def _key(folder: Path, home: Path) -> str:
-    return Path(os.path.relpath(folder, home)).as_posix()
+def _key(room: Room, home: Path) -> str:
+    """Below `home` its path; elsewhere what it would be called in a recipe."""
+    if room.folder.is_relative_to(home):
+        return room.folder.relative_to(home).as_posix()
+    name = room.manifest.room
+    return name if room.folder.name == name else f"{name}/{room.folder.name}"
 
 
 def _reference(result: str, *, rooms: tuple[Room, ...], first: Room, models: Mapping[str, object]) -> str:

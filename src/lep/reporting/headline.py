@@ -107,7 +107,7 @@ def _speed(result: Model, reference: Model | None, facts: Facts) -> Comparison |
         say("characters per second"),
         (mine, theirs),
         rounding.speed,
-        phrase=say("{times} the characters per second", times=ratio),
+        phrase=say("{times} the speed of writing", times=ratio),
         clear=paired is None or verdict(paired) != "noise",
     )
     return replace(found, ratio=ratio, gain=paired.ratio if paired else found.gain) if found and found.ratio else found
@@ -133,10 +133,10 @@ def _fewer_bits(mine: float | None, theirs: float | None, language: str) -> str:
         return ""
     change, where = rounding.percent(abs(mine / theirs - 1)), in_language(language)
     if rounding.bits_per_byte(mine) == rounding.bits_per_byte(theirs):
-        return say("as many bits per byte {in_language}", in_language=where)
+        return say("text {in_language} predicted as well", in_language=where)
     if mine < theirs:
-        return say("{change} fewer bits per byte {in_language}", change=change, in_language=where)
-    return say("{change} more bits per byte {in_language}", change=change, in_language=where)
+        return say("text {in_language} predicted better ({change} fewer bits)", change=change, in_language=where)
+    return say("text {in_language} predicted worse ({change} more bits)", change=change, in_language=where)
 
 
 def _skills(result: Model, reference: Model | None) -> Comparison | None:
