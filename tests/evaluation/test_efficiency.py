@@ -122,8 +122,8 @@ def test_ratios_are_of_rounds_and_characters_are_tokens_times_density(tokenizers
     assert low < times < high < 1.2 * low
 
 
-def test_the_density_of_one_document_has_no_interval(tokenizers, texts) -> None:
-    found = dense(tokenizers, {"ru": ["".join(texts["ru"][:9])]})
+def test_the_density_of_five_documents_has_no_interval(tokenizers, texts) -> None:
+    found = dense(tokenizers, {"ru": texts["ru"][:5]})
     told = ledger({"new": turns(1.0, 1.0)}, found, reference="old")
     assert told["models"]["new"]["texts"]["ru"]["symbols_per_token"]["interval"] is None
     assert told["ratios"]["new"]["texts"]["ru"]["symbols_per_token"]["interval"] is None

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 DRAWS = 1000
+FEWEST = 6
+"""Units of which an interval of 95 % can be told: five differ all in one direction by chance in 1 of 16 cases."""
 TAILS = (2.5, 97.5)
 """Percentiles of the draws that bound the interval of 95 %."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lep.core.metrics import median_interval
 from lep.evaluation.density import Density
-from lep.evaluation.intervals import Estimate
+from lep.evaluation.intervals import FEWEST, Estimate
 
 Turns = dict[str, dict[str, Any]]
 """By model: `footprint`, and `rates`, one for each round (the fields of `Footprint` and of `Rates`)."""
@@ -113,5 +113,5 @@ def _median(values: Sequence[float], key: str) -> dict[str, Any]:
 
 
 def _drawn(found: Estimate, text: Density, key: str) -> dict[str, Any]:
-    """One document says nothing of others."""
-    return {key: found.value, "interval": list(found.interval) if text.documents > 1 else None}
+    """Few documents say nothing of others."""
+    return {key: found.value, "interval": list(found.interval) if text.documents >= FEWEST else None}

@@ -13,7 +13,7 @@ from lep.engine.likelihood import document_bits
 from lep.engine.models import document_prefix
 from lep.errors import UsageError
 from lep.evaluation.encoding import encode
-from lep.evaluation.intervals import Estimate, estimate
+from lep.evaluation.intervals import FEWEST, Estimate, estimate
 from lep.evaluation.probes import probes
 from lep.progress import progress
 
@@ -137,8 +137,8 @@ def _shares(right: Mapping[str, Sequence[bool]]) -> dict[str, Estimate]:
 
 
 def _told(found: Estimate, units: Sequence[object], key: str) -> dict[str, Any]:
-    """One document says nothing of others."""
-    return {key: found.value, "interval": list(found.interval) if len(units) > 1 else None}
+    """Few documents say nothing of others."""
+    return {key: found.value, "interval": list(found.interval) if len(units) >= FEWEST else None}
 
 
 def _told_share(marks: Sequence[bool]) -> dict[str, Any]:
