@@ -94,7 +94,7 @@ def test_everything_beside_quality_is_paired_with_the_reference_and_kept(
     assert (tmp_path / "out/efficiency/base.json").exists() and (tmp_path / "out/side_effects/instruct.json").exists()
     told = parse_evaluation(found)
     assert told.efficiency and told.side_effects
-    assert [grid.title for grid in by_text(told.efficiency)] == ["Russian", "English", "code", "German"]
+    assert [grid.title for grid in by_text(told.efficiency)] == ["Russian", "English", "German", "code"]
     bits, probes, scripts = grids(told.side_effects)
     assert bits.columns == ("German",) and probes.columns and scripts.columns
 
