@@ -201,6 +201,11 @@ def test_headings_are_in_order_and_tables_and_charts_speak_for_themselves(run: P
     assert all(re.search(r": .*\d", label) for label in labels)
 
 
+def test_the_papers_scores_are_in_the_charts_where_they_compare(page: str) -> None:
+    labels = dict(label.split(": ", 1) for label in re.findall(r'role="img" aria-label="(Daru[^"]*)"', page))
+    assert [name for name, told in labels.items() if "the paper, conversion 0." in told] == ["DaruMMLU", "DaruMERA"]
+
+
 def test_the_first_screen_says_what_was_gained_and_what_it_cost(run: Path) -> None:
     text = " ".join(Reader(render(gather(run), title="A run")).text.replace("\u00a0", " ").split())
     assert (

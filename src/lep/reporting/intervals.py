@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -11,6 +11,7 @@ from lep.reporting import rounding
 from lep.reporting.evaluated import COLUMNS
 from lep.reporting.facts import Facts
 from lep.reporting.measures import Value
+from lep.reporting.paper import Beside
 from lep.reporting.svg import ACCENT, INK, MUTED, RULE, STEPS, Chart, draw, short
 from lep.reporting.words import language_name, say
 
@@ -29,14 +30,17 @@ def skill_charts(facts: Facts) -> list[Chart]:
     return charts
 
 
-def benchmark_charts(facts: Facts) -> list[Chart]:
-    """Scores with their intervals, a chart for the Micro-Avg and each group."""
+def benchmark_charts(facts: Facts, beside: Sequence[Beside] = ()) -> list[Chart]:
+    """Scores with their intervals, a chart for the Micro-Avg and each group; the paper's, where they compare."""
     models = facts.evaluation.benchmark.models if facts.evaluation.benchmark else {}
     charts = []
     for index, column in enumerate(COLUMNS):
         averages = {name: model.averages[column] for name, model in models.items() if column in model.averages}
         if found := {name: Value(average.score, average.interval) for name, average in averages.items()}:
-            charts.append(_chart(found, facts, name=f"score{index}", title=column, show=rounding.score))
+            pairs = {one.model: pair for one in beside for pair in one.pairs if pair.column == column}
+            paper = {name: pair.paper for name, pair in pairs.items() if pair.difference is not None}
+            name = f"score{index}"
+            charts.append(_chart(found, facts, name=name, title=column, show=rounding.score, paper=paper))
     return charts
 
 
@@ -98,6 +102,7 @@ def _chart(
     show: Show,
     fit: Callable[[Axes], None] = _fitted,
     at: float | None = None,
+    paper: Mapping[str, float] | None = None,
 ) -> Chart:
     """A dot a model with the line of its interval; a dotted line at the reference's, or where it is said.
 
@@ -109,7 +114,9 @@ def _chart(
         show: how a measure is rounded.
         fit: sets the limits of the axis, and its ticks.
         at: where the dotted line is; none: at the reference's measure.
+        paper: what the paper reports of a model.
     """
+    published = paper or {}
     if at is None and facts.reference in found:
         at = found[facts.reference].value
 
@@ -117,10 +124,12 @@ def _chart(
         if at is not None:
             axes.axvline(at, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
         _dots(axes, found, facts, show)
+        _diamonds(axes, {list(found).index(model): score for model, score in published.items()})
         fit(axes)
 
-    told = "; ".join(f"{model} {_told(value, show)}" for model, value in found.items())
-    return draw(paint, name=name, title=title, told=told, size=(3.7, 0.55 + 0.23 * len(found)))
+    told = [f"{model} {_told(value, show)}" for model, value in found.items()]
+    told += [f"{say('the paper')}, {model} {show(score)}" for model, score in published.items()]
+    return draw(paint, name=name, title=title, told="; ".join(told), size=(3.7, 0.55 + 0.23 * len(found)))
 
 
 def _dots(axes: Axes, found: Mapping[str, Value], facts: Facts, show: Show) -> None:
@@ -136,6 +145,11 @@ def _dots(axes: Axes, found: Mapping[str, Value], facts: Facts, show: Show) -> N
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color=RULE)
+
+
+def _diamonds(axes: Axes, scores: Mapping[int, float]) -> None:
+    style = {"color": INK, "markersize": 5, "fillstyle": "none"}
+    axes.plot(list(scores.values()), list(scores), "D", **style, clip_on=False, zorder=4)
 
 
 def _told(one: Value, show: Show) -> str:

@@ -25,7 +25,7 @@ from lep.reporting.facts import Facts, Room
 from lep.reporting.headline import Comparison, balance, headline
 from lep.reporting.intervals import benchmark_charts, damage_charts, skill_charts, speed_charts
 from lep.reporting.numbers import Fit, Propagated
-from lep.reporting.paper import beside_paper
+from lep.reporting.paper import Beside, beside_paper
 from lep.reporting.story import story
 from lep.reporting.table import main_table
 from lep.reporting.vocabulary import parts, vocabularies
@@ -87,6 +87,7 @@ def _templates(facts: Facts) -> Environment:
 def _sections(facts: Facts, templates: Environment, *, paper: Mapping[str, str]) -> list[Section]:
     """Those that have something to show, in the order of a reader's questions."""
     found = facts.evaluation
+    beside = beside_paper(found.benchmark, paper)
     told: dict[str, tuple[str, Mapping[str, Any]]] = {
         "walk": (say("What was done"), {"story": story(facts)}),
         "vocabulary": (say("The vocabulary"), {"vocabularies": vocabularies(facts)}),
@@ -96,8 +97,8 @@ def _sections(facts: Facts, templates: Environment, *, paper: Mapping[str, str])
         ),
         "propagation": (say("Propagation"), {"fits": _fits(facts)}),
         "models": (say("Every model"), _models(facts)),
-        "benchmark": (say("The benchmark"), _benchmark(facts)),
-        "paper": (say("Beside the paper"), {"beside": beside_paper(found.benchmark, paper)}),
+        "benchmark": (say("The benchmark"), _benchmark(facts, beside)),
+        "paper": (say("Beside the paper"), {"beside": beside}),
         "efficiency": (say("Speed and memory"), _efficiency(facts)),
         "side-effects": (say("Side effects"), _side_effects(facts)),
         "answers": (say("Answers, side by side"), {"shown": found.answers[:_OPEN], "more": found.answers[_OPEN:]}),
@@ -127,10 +128,10 @@ def _models(facts: Facts) -> dict[str, Any]:
     return {"table": table, "skills": skill_charts(facts), "counts": _counts(facts.evaluation)}
 
 
-def _benchmark(facts: Facts) -> dict[str, Any]:
+def _benchmark(facts: Facts, beside: Sequence[Beside]) -> dict[str, Any]:
     if not (found := facts.evaluation.benchmark):
         return {}
-    return {"benchmark": scores(found), "charts": benchmark_charts(facts)}
+    return {"benchmark": scores(found), "charts": benchmark_charts(facts, beside), "beside": beside}
 
 
 def _efficiency(facts: Facts) -> dict[str, Any]:
