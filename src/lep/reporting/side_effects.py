@@ -12,6 +12,11 @@ from lep.reporting.words import language_name, say
 _percent = partial(rounding.percent, places=0)
 
 
+def _points(share: float | None) -> str:
+    """In per cent, without the sign: a difference is one of percentage points."""
+    return rounding.decimal(None if share is None else 100 * share, 0)
+
+
 def reference(effects: SideEffects) -> str:
     """The model that the others are compared with; empty when there is only one."""
     return next((less.against for less in effects.differences.values()), "")
@@ -54,13 +59,13 @@ def _bits(effects: SideEffects) -> list[Line]:
 def _probes(effects: SideEffects) -> Grid:
     probes = list(dict.fromkeys(probe for model in effects.models.values() for probe in model.probes))
     lines = tuple(Line(name, "", tuple(_probe(effects, name, probe) for probe in probes)) for name in effects.models)
-    return Grid(say("Probes, share right"), tuple(_name(probe) for probe in probes), lines)
+    return Grid(say("Probes, % right"), tuple(_name(probe) for probe in probes), lines)
 
 
 def _probe(effects: SideEffects, name: str, probe: str) -> Marked:
     found, less = effects.models[name].probes.get(probe), effects.differences.get(name)
     value = Value(found.score, found.interval) if found else None
-    return marked(value, less.probes.get(probe) if less else None, _percent)
+    return marked(value, less.probes.get(probe) if less else None, _points)
 
 
 def _scripts(effects: SideEffects) -> Grid:
