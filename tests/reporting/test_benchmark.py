@@ -36,13 +36,20 @@ def test_worse_is_worse_only_beyond_the_noise() -> None:
     assert (daru_sum.change, daru_sum.verdict, mera.verdict) == ("−0.200", "worse", "noise")
 
 
-def test_a_failed_task_is_told_where_it_is_missing() -> None:
+def test_a_task_without_a_score_is_told_where_it_is_missing() -> None:
     shown = found(benchmark(missing="use"))
     assert shown.groups.columns == COLUMNS[1:]
     assert [cell.value[-1] for cell in shown.groups.lines[0].cells] == list("0*000")
     assert "no score of use; averages are of the others" in shown.remarks[0]
-    assert shown.remarks[1] == f"{', '.join(NAMES)}: use failed: no rows"
-    assert {cell.value for line in shown.tasks.lines if line.name == "use" for cell in line.cells} == {"failed"}
+    assert shown.remarks[1] == f"{', '.join(NAMES)}: no score of use: no rows"
+    assert {cell.value for line in shown.tasks.lines if line.name == "use" for cell in line.cells} == {"no score"}
+
+
+def test_a_difference_over_other_tasks_than_the_averages_is_told() -> None:
+    whole, less = benchmark(), benchmark(missing="use")
+    assert not found(whole).remarks
+    whole["models"]["swap"] = less["models"]["swap"]
+    assert found(whole).remarks[-1].startswith("Not all models have a score of the same tasks")
 
 
 def test_settings_that_make_another_benchmark_are_told() -> None:

@@ -60,7 +60,7 @@ def _task(task: str, benchmark: Benchmark) -> Line:
             continue
         group, items = found.group, max(items, found.items)
         change = changes.tasks.get(task) if changes else None
-        cells.append(Marked(say("failed")) if found.error else _scored(found.estimate, change))
+        cells.append(Marked(say("no score")) if found.error else _scored(found.estimate, change))
     note = many("{group}, {n} item", "{group}, {n} items", items, group=group)
     return Line(task.removeprefix(PREFIX).replace("_", " "), note, tuple(cells))
 
@@ -90,7 +90,9 @@ def _remarks(benchmark: Benchmark) -> Iterator[str]:
     for missing, names in _alike(benchmark, lambda model: [model.missing] if model.missing else []):
         yield say("* {names}: no score of {tasks}; averages are of the others.", names=names, tasks=_listed(missing))
     for (reason, tasks), names in _alike(benchmark, _failures):
-        yield say("{names}: {tasks} failed: {reason}", names=names, tasks=_listed(tasks), reason=reason)
+        yield say("{names}: no score of {tasks}: {reason}", names=names, tasks=_listed(tasks), reason=reason)
+    if len({model.missing for model in benchmark.models.values()}) > 1:
+        yield say("Not all models have a score of the same tasks: a difference is over those that both have.")
 
 
 def _failures(model: Benchmarked) -> list[tuple[str, tuple[str, ...]]]:
