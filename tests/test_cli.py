@@ -104,13 +104,15 @@ def test_an_artifact_with_other_settings_is_not_overwritten_unasked(recipe: Path
 
 def test_usage_errors_exit_with_2(recipe: Path, tmp_path: Path, capsys) -> None:
     wrong = [
-        (["run", str(tmp_path / "none.yaml")], "none.yaml"),
+        (["run", str(tmp_path / "none.yaml")], "none.yaml: is not there; expected a recipe"),
         (["run", str(recipe), "collect.seed=x", "collect.colour=red"], "collect.seed: Input should be a valid integer"),
         (["run", str(recipe), "collect.seed=x", "collect.colour=red"], "collect.colour: Extra inputs"),
         (["run", str(recipe), "nowhere.x=1"], "nowhere: no such room"),
         (["run", str(recipe), "collect.seed=[1"], "not YAML"),
         (["collect", "seed=3"], "out= is missing"),
         (["collect", "seed=3", "out=x"], "collect.sources: Field required"),
+        (["collect", "sources=x", "out=x"], "`lep explain collect` says what each knob takes"),
+        (["card", str(tmp_path)], "no model is there; a card is a model's"),
         (["check", str(recipe), "collect.sources.ru.files=[gone.txt]"], "gone.txt is not there"),
         (["run", str(recipe), "collect.sources.ru.files=[gone.txt]"], "gone.txt is not there"),
         (["inspect", str(tmp_path)], "neither an artifact, a model nor a tokenizer folder"),
@@ -173,8 +175,10 @@ def test_explain_shows_every_knob_with_its_type(capsys) -> None:
         out = capsys.readouterr().out
         assert out.strip() in whole and (settings.__doc__ or "nothing").split(".")[0] in out
         for name, knob in settings.model_fields.items():
-            line = next(line for line in out.splitlines() if line.split()[:1] == [name])
-            assert " ".join((knob.description or "").split()[:3]) in line
+            lines = iter(out.splitlines())
+            line = next(line for line in lines if line.split()[:1] == [name])
+            assert ("required" in line) == knob.is_required()
+            assert (knob.description or "").split()[:3] == next(lines).split()[:3]
     assert "dict[str, Source]" in whole and "dict[str, Path]" in whole and "dict[str, float]" in whole
     assert "sources.NAME.files" in whole and "teacher.url" in whole
     assert "FieldInfo" not in whole and "Undefined" not in whole

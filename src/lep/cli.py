@@ -13,6 +13,7 @@ from importlib.metadata import version
 from io import StringIO
 from itertools import groupby
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import argcomplete
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     run = _verb(verbs, "run", _run, "walk through a recipe: every room whose artifact is not there yet")
     run.add_argument("recipe", type=Path)
-    run.add_argument("overrides", nargs="*", metavar="room.key=value")
+    run.add_argument("overrides", nargs="*", default=[], metavar="room.key=value")
     for flag, words in _FLAGS.items():
         run.add_argument(flag, dest=flag.strip("-") + "_", metavar="ROOM", help=words)
     _how(run)
@@ -101,11 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("room", nargs="?", choices=ROOMS)
     check = _verb(verbs, "check", _check, "parse a recipe, look for its inputs, estimate what it takes; do no work")
     check.add_argument("recipe", type=Path)
-    check.add_argument("overrides", nargs="*", metavar="room.key=value")
+    check.add_argument("overrides", nargs="*", default=[], metavar="room.key=value")
     check.add_argument("--on", metavar="MACHINE", help="estimate for another machine than this one: H100, 8xH100, …")
-    inspect = _verb(
-        verbs, "inspect", _inspect, "what a model, tokenizer or artifact folder is, and whether it is healthy"
-    )
+    inspect = _verb(verbs, "inspect", _inspect, "what a model, tokenizer or artifact is; whether it is healthy")
     inspect.add_argument("folder", type=Path)
     card = _verb(
         verbs, "card", _card, "write a model's card, README.md, where there is none, and an evaluation's numbers on it"
@@ -217,13 +216,14 @@ def _check(options: argparse.Namespace, console: Console) -> int:
 
 
 def _explain(options: argparse.Namespace, console: Console) -> int:
+    wide, indent = min(console.width, 120) if console.is_terminal else 120, 6 * " "
     for room, settings in ROOMS.items():
         if options.room in (None, room):
-            table = Table("knob", "type", "default", "what it is", box=None)
+            console.print(Text.assemble((room, "bold"), f": {settings.__doc__}\n"), soft_wrap=True)
             for knob in knobs(settings):
-                table.add_row(knob.name, *map(Text, (knob.type, knob.default, knob.words)))
-            console.print(f"{room}: {settings.__doc__}", markup=False, soft_wrap=True)
-            console.print(table)
+                default = knob.default if knob.default == "required" else f"default {knob.default}"
+                console.print(Text.assemble("  ", (knob.name, "bold"), f"  {knob.type}, {default}"), soft_wrap=True)
+                console.print(fill(knob.words, wide, initial_indent=indent, subsequent_indent=indent), markup=False)
             console.print()
     return 0
 
@@ -248,12 +248,15 @@ def _inspect(options: argparse.Namespace, console: Console) -> int:
 
 def _card(options: argparse.Namespace, console: Console) -> int:
     from lep.io.artifact import read_manifest
+    from lep.io.model import within
     from lep.io.model_card import CARD
     from lep.progress import listen
     from lep.reporting.card import add_numbers, write_card
 
     listen(Lines(console))
     file = options.model / CARD
+    if not (options.model / "config.json").is_file():
+        raise UsageError(f"{options.model}: no model is there; a card is a model's{within(options.model)}")
     if not file.is_file():
         write_card(options.model, read_manifest(options.model))
     if options.evaluation:

@@ -122,7 +122,7 @@ def _advice(step: Any, numbers: Mapping[str, Any], console: Console) -> None:
     from lep.reporting.advice import assumptions, parse_advised, tables, why
 
     advised = parse_advised(numbers)
-    wide = Console(width=max(console.width, 120) if not console.is_terminal else None, highlight=False)
+    wide = widened(console, 120)
     for found in tables(advised):
         table = Table(title=found.title, title_justify="left", title_style="bold")
         for heading in found.headings:
@@ -177,7 +177,7 @@ def compare_trainings(steps: Sequence[Any], console: Console) -> None:
         bits = [f"{best['bits_per_byte'][language]:.4f}" for language in languages]
         speed = f"{numbers['tokens_per_second']:,.0f}"
         table.add_row(step.address, f"{best['step']:,}", *bits, speed, style="bold" if i == 0 else None)
-    Console(width=max(console.width, 120) if not console.is_terminal else None).print(table)
+    widened(console, 120).print(table)
 
 
 def _propagation(numbers: Mapping[str, Any], console: Console) -> None:
@@ -198,7 +198,7 @@ def _main(numbers: Mapping[str, Any], console: Console) -> None:
         table = Table("model", *map(str, found.columns))
         for row in found.rows:
             table.add_row(row.model, *map(str, row.cells))
-        Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
+        widened(console, 140).print(table)
 
 
 def _benchmark(numbers: Mapping[str, Any], console: Console) -> None:
@@ -239,7 +239,7 @@ def _grid(grid: Any, title: str, reference: str, console: Console) -> None:
     table = Table("model", *grid.columns)
     for line in grid.lines:
         table.add_row(line.name, *map(str, line.cells))
-    Console(width=max(console.width, 140) if not console.is_terminal else None).print(table)
+    widened(console, 140).print(table)
 
 
 def _beside_paper(numbers: Mapping[str, Any], console: Console) -> None:
@@ -255,9 +255,14 @@ def _beside_paper(numbers: Mapping[str, Any], console: Console) -> None:
         table.add_row("the paper", *(score(pair.paper) for pair in one.pairs))
         table.add_row(one.model, *(pair.shown for pair in one.pairs))
         table.add_row("difference", *(signed(pair.difference) for pair in one.pairs))
-        Console(width=max(console.width, 120) if not console.is_terminal else None).print(table)
+        widened(console, 120).print(table)
         for remark in one.remarks:
             console.print(f"  · {remark}", style="dim", markup=False, soft_wrap=True)
+
+
+def widened(console: Console, width: int) -> Console:
+    """A console of at least so many columns where no terminal is that wide tables would not fit into."""
+    return Console(width=max(console.width, width) if not console.is_terminal else None, highlight=False)
 
 
 def expectations(steps: Sequence[Any], console: Console, *, on: str | None) -> None:
@@ -274,10 +279,10 @@ def expectations(steps: Sequence[Any], console: Console, *, on: str | None) -> N
     machine = named_machine(on) if on else this_machine()
     found = estimate(steps, machine)
     numbers = ("tokens", "time", "GPU, GiB", "memory, GiB", "disk, GB")
-    table = Table("room", *(Column(name, justify="right") for name in numbers))
+    table = Table("room", *(Column(name, justify="right") for name in numbers), box=None, pad_edge=False)
     for line in lines(found):
         table.add_row(*line)
-    console.print(table)
+    widened(console, 100).print(table)
     for remark in remarks(found, machine):
         console.print(f"  · {remark}", style="dim", markup=False, soft_wrap=True)
     console.print(summed(found, machine), markup=False, soft_wrap=True)
