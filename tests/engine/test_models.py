@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from lep.engine.models import document_prefix, load_model, load_tokenizer, seeded
-from lep.errors import CheckpointError, TokenizerError
+from lep.errors import CheckpointError, LepError, TokenizerError
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,9 @@ def test_what_transformers_cannot_load_is_named(tmp_path: Path, make_model, toke
     with pytest.raises(TokenizerError, match=str(tmp_path)):
         load_tokenizer(tmp_path)
     cut = make_model(tmp_path / "cut", tokenizers["byte_level"])
+    for load in (lambda: load_model(tmp_path, dtype="float32"), lambda: load_tokenizer(tmp_path)):
+        with pytest.raises(LepError, match=f"expected a Hugging Face model folder, as {cut}"):
+            load()
     (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="transformers cannot load this model"):
         load_model(cut, dtype="float32")

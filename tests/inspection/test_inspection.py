@@ -31,6 +31,14 @@ def test_a_tokenizer_alone_is_enough(name: str, tokenizers: dict[str, Path]) -> 
 def test_a_folder_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither an artifact, a model nor a tokenizer folder"):
         inspect(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"folder; in it are a$"):
+        inspect(tmp_path)
+    (tmp_path / "a.gguf").touch()
+    for path, words in ((tmp_path, "that it was written from"), (tmp_path / "none", "no such folder")):
+        with pytest.raises(UsageError, match=words):
+            inspect(path)
 
 
 def test_a_file_that_cannot_be_read_is_told_once(model: Path) -> None:

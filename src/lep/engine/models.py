@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.integrations.liger import apply_liger_kernel
 
 from lep.errors import CheckpointError, TokenizerError, UsageError
+from lep.io.model import read_json, within
 
 
 def device() -> torch.device:
@@ -36,8 +37,9 @@ def load_model(folder: Path, *, dtype: str, attention: str | None = None, liger:
         liger: with the kernels of liger-kernel.
 
     Raises:
-        CheckpointError: transformers cannot load it; the message keeps its reason.
+        CheckpointError: it is no model folder, or transformers cannot load it; the message keeps its reason.
     """
+    read_json(folder / "config.json")
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -54,7 +56,9 @@ def load_model(folder: Path, *, dtype: str, attention: str | None = None, liger:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder; `TokenizerError` when transformers cannot load it."""
+    """The tokenizer of a folder; `TokenizerError` when there is none, or transformers cannot load it."""
+    if not any(folder.glob("tokenizer*")):
+        raise TokenizerError(f"{folder}: no tokenizer is there; expected a Hugging Face model folder{within(folder)}")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # its loaders raise whatever a file leads them into

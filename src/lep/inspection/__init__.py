@@ -37,12 +37,24 @@ def inspect(path: Path) -> Inspection:
     """
     folder = Folder(path)
     if not folder.holds & {"artifact", "model", "tokenizer"}:
-        raise UsageError(f"{path}: neither an artifact, a model nor a tokenizer folder")
+        raise UsageError(f"{path}: {_what_else(path)}")
     found = list(dict.fromkeys(_look(folder)))
     return Inspection(
         facts=tuple(finding for finding in found if isinstance(finding, Fact)),
         remarks=tuple(finding.words for finding in found if isinstance(finding, Remark)),
         problems=tuple(finding.words for finding in found if isinstance(finding, Problem)),
+    )
+
+
+def _what_else(path: Path) -> str:
+    """Why there is nothing to look at, and where else to look."""
+    if not path.exists():
+        return "no such folder"
+    if path.suffix == ".gguf" or any(path.glob("*.gguf")):
+        return "a GGUF file is for llama.cpp and Ollama; inspect the model folder that it was written from"
+    inside = sorted(child.name for child in path.glob("*/") if Folder(child).holds)
+    return "neither an artifact, a model nor a tokenizer folder" + (
+        f"; in it are {', '.join(inside)}" if inside else ""
     )
 
 

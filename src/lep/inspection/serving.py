@@ -67,7 +67,8 @@ def _unknown(found: str, own: str | None) -> str:
     if own is None:
         return words + "The pre-tokenizer is none of those known here either: llama.cpp must learn it first"
     return words + (
-        f"The pre-tokenizer itself is that of {own}: put the lines\n"
+        f"The pre-tokenizer itself is that of {own}, which `lep export` writes into its file. For the converter, put "
+        "the lines\n"
         f'        if chkhsh == "{found}":\n            res = "{own}"\n'
         f"    before `if res is None` into {_PLACE}"
     )

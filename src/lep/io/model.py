@@ -255,12 +255,20 @@ def _check_tables(model: ModelFolder) -> None:
             )
 
 
+def within(folder: Path) -> str:
+    """A model in a folder that is none itself, as the end of a sentence; nothing where there is none."""
+    found = min((config.parent for config in folder.glob("*/config.json")), default=None)
+    return f", as {found}" if found else ""
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; `CheckpointError` when the file is missing or is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: is not there; expected a Hugging Face model folder") from None
+        raise CheckpointError(
+            f"{path}: is not there; expected a Hugging Face model folder{within(path.parent)}"
+        ) from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); expected a file of a model folder") from None
     except (ValueError, RecursionError) as error:
