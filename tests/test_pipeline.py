@@ -66,8 +66,8 @@ def test_all_errors_come_at_once_and_no_others(write) -> None:
     initialize = {"base": "base", "tokenizer": "retokenize"}
     message = refused(write(colect=SOURCES, collect=SOURCES, retokenize=retokenize, initialize=initialize, tune=3))
     lines = message.splitlines()
-    assert len(lines) == 4
-    assert f"colect: no such room; rooms: {', '.join(ROOMS)}" in lines[0]
+    assert len(lines) == 6 and "`lep explain retokenize`" in lines[4]
+    assert lines[1] == f"  colect: no such room; rooms: {', '.join(ROOMS)}"
     assert any("retokenize.new_tokens: Input should be a valid integer" in line for line in lines)
     assert any("retokenize.colour: Extra inputs are not permitted; knobs: base, corpus" in line for line in lines)
     assert "tune: expected settings, found 3" in lines[-1]
@@ -129,7 +129,7 @@ def test_a_recipe_that_is_none_is_named(tmp_path, text) -> None:
 def test_a_recipe_that_cannot_be_read_is_named(tmp_path) -> None:
     (tmp_path / "bad.yaml").write_bytes(b"out: \xff\xfe")
     assert "bad.yaml: cannot be read" in refused(tmp_path / "bad.yaml")
-    assert "none.yaml: cannot be read" in refused(tmp_path / "none.yaml")
+    assert "none.yaml: is not there" in refused(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("override", ["collect", "=3", "collect.seed.x=1", "collect.seed=[1", "nowhere.x=1"])

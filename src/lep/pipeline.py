@@ -96,7 +96,7 @@ def load_recipe(file: Path, overrides: Sequence[str] = (), *, last: str | None =
                 steps.append(Step(address, room, resolved, out / address))
             known[address] = out / address
     if problems:
-        raise UsageError(f"{file}: " + "\n  ".join(["", *problems]).lstrip("\n"))
+        raise UsageError("\n  ".join([f"{file}:", *problems]))
     return steps
 
 
@@ -259,8 +259,11 @@ def _validated(room: str, values: Mapping[str, Any], address: str, problems: lis
         for item in error.errors():
             parts = [part for part in map(str, item["loc"]) if "[" not in part]  # else pydantic's name of a type
             place = ".".join((address, *parts))
-            hint = f"; knobs: {', '.join(ROOMS[room].model_fields)}" if item["type"] == "extra_forbidden" else ""
+            unknown = item["type"] == "extra_forbidden" and len(parts) == 1
+            hint = f"; knobs: {', '.join(ROOMS[room].model_fields)}" if unknown else ""
             problems.append(f"{place}: {item['msg']}{hint}")
+        if (words := f"`lep explain {room}` says what each knob takes") not in problems:
+            problems.append(words)
         return None
 
 

@@ -66,6 +66,8 @@ def _over(theirs: object, ours: object) -> object:
 def _read(file: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{file}: is not there; expected a recipe") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: cannot be read ({error})") from None
     except yaml.YAMLError as error:
