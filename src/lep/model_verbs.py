@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from lep.config.exporting import Export
+from lep.config.exporting import Export, Quantization
 from lep.errors import UsageError
 from lep.recipe import override
 from lep.terminal import Bar, Lines
@@ -20,9 +20,9 @@ from lep.terminal import Bar, Lines
 def add(verbs: Any) -> None:
     """Put the verbs on the command line."""
     export = _verb(verbs, "export", _export, (Export.__doc__ or "").strip())
-    knobs = [name for name in Export.model_fields if name not in ("model", "out")]
     export.add_argument("model", metavar="MODEL", help="the model folder")
-    export.add_argument("assignments", nargs="+", metavar="key=value", help=f"out=, and: {', '.join(knobs)}")
+    taken = f"out=FOLDER, and quantization= one of {', '.join(get_args(Quantization))}"
+    export.add_argument("assignments", nargs="*", default=[], metavar="key=value", help=taken)
     push = _verb(verbs, "push", _push, "a model folder → a repository on the hub, once it is healthy and has a card")
     push.add_argument("model", type=Path, metavar="MODEL", help="the model folder")
     push.add_argument("repository", metavar="REPOSITORY", help="owner/name")
