@@ -109,8 +109,11 @@ def test_what_is_not_there_is_named_and_the_rest_is_estimated(recipe, tmp_path, 
     found = estimate(steps, named_machine("H100"))
     assert "texts/ru: is not there" in found[0].why
     assert "models/llama-3-8b/config.json: is not there" in found[2].why
-    assert "at least" in summed(found, named_machine("H100"))
-    assert found[-1].cost
+    assert "too little is known" in summed(found, named_machine("H100"))
+    assert found[-1].cost and "at least" in summed(found[-2:], named_machine("H100"))
+    told = remarks(found, named_machine("H100"))
+    assert sum("models/llama-3-8b/config.json" in words for words in told) == 1  # one reason of four rooms
+    assert any("of each model its config.json alone" in words for words in told)
 
 
 def test_the_command_prints_the_estimate_before_what_is_missing(workplace, monkeypatch, capsys) -> None:

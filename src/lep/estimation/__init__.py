@@ -40,9 +40,8 @@ def lines(found: Sequence[Expected]) -> list[tuple[str, ...]]:
 
 def remarks(found: Sequence[Expected], machine: Machine) -> list[str]:
     """What was guessed, what could not be told, and what does not fit."""
-    told: list[str] = []
+    told = _unknown(found)
     for one in found:
-        told += [f"{one.address}: {one.why}"] if one.why else []
         told += [f"{one.address}: {words}" for words in (one.cost.assumes if one.cost else ())]
         if one.cost and (held := _held(one.cost, machine)) > machine.memory:
             told.append(
@@ -56,6 +55,8 @@ def remarks(found: Sequence[Expected], machine: Machine) -> list[str]:
 def summed(found: Sequence[Expected], machine: Machine) -> str:
     """All steps together, one after the other, in a sentence."""
     costs = [one.cost for one in found if one.cost]
+    if 2 * len(costs) < len(found):
+        return f"on {machine.name}: too little is known for a sum"
     seconds = sum((cost.seconds for cost in costs), start=0.0)
     hours = sum(cost.seconds * cost.devices for cost in costs) / 3600
     disk = sum(cost.bytes_written for cost in costs) + max((cost.scratch_bytes for cost in costs), default=0)
@@ -70,6 +71,16 @@ def _expected(step: Step, known: Known) -> Expected:
     except LepError as error:
         known.unknown.add(step.out)
         return Expected(step.address, None, str(error))
+
+
+def _unknown(found: Sequence[Expected]) -> list[str]:
+    """Why some steps cannot be told, a sentence a reason, and what would help."""
+    unknown: dict[str, list[str]] = {}
+    for one in found:
+        if one.why:
+            unknown.setdefault(one.why, []).append(one.address)
+    told = [f"{', '.join(addresses)}: {why}" for why, addresses in unknown.items()]
+    return [*told, "an estimate reads of each model its config.json alone, and of texts their size"] if told else []
 
 
 def _cells(cost: Cost) -> tuple[str, ...]:
