@@ -146,7 +146,9 @@ def check(steps: Sequence[Step]) -> list[str]:
             if path not in made and not path.exists():
                 problems.append(f"{step.address}.{name}: {path} is not there, and no earlier room makes it")
             elif path not in made and step.room in _OF_WEIGHTS and name != "tokenizer" and _lacks_weights(path):
-                problems.append(f"{step.address}.{name}: {path} has a config.json and no weights (.safetensors)")
+                problems.append(
+                    f"{step.address}.{name}: {path} has a config.json and no weights; expected .safetensors beside it"
+                )
                 made.add(path)  # told once
         made.add(step.out)
     if problems:

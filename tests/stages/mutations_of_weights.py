@@ -49,7 +49,7 @@ SHARDS: Changes = {
     "bytes at its end": (data(lambda old: old + b"more"), CUT),
     "a web page": (data(lambda old: b"<!doctype html><html>not found</html>"), CUT),
     "a pointer of git-lfs": (data(lambda old: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), CUT),
-    "gone": (gone(SINGLE), "neither .* nor"),
+    "gone": (gone(SINGLE), "no weights"),
     "a folder": (nothing_but_a_folder(SINGLE), FOLDER),
     "a dangling link": (dangling(SINGLE), "neither .* nor"),
     "a header of no length": (data(lambda old: bytes(8) + old[8:]), HEADER),
