@@ -103,8 +103,9 @@ def train(
 def _training(
     model: TrainableTables, history: Sequence[Mapping[str, Any]], watch: Watch, *, best_step: int
 ) -> Training:
+    tables = {name: table().detach() for name, table in model.tables.items()}
     return Training(
-        tables={name: table().detach().cpu() for name, table in model.tables.items()},
+        tables={name: table if table.is_meta else table.cpu() for name, table in tables.items()},  # see `gather`
         layers=learnt_weights(model.model),
         curve=[row["measured"] for row in history if "measured" in row],
         losses=[{"step": row["step"], "loss": row["loss"]} for row in history if "loss" in row],
