@@ -121,5 +121,5 @@ def test_what_cannot_be_measured_is_named_before_the_work(
 
 
 def test_a_folder_without_weights_is_named(bases, corpus, make_artifact, tmp_path) -> None:
-    with pytest.raises(CheckpointError, match="transformers cannot load this model"):
+    with pytest.raises(CheckpointError, match=r"config\.json: is not there; expected a Hugging Face model folder"):
         make_artifact(settings({"base": corpus}, corpus), tmp_path / "out")
