@@ -148,7 +148,17 @@ def test_an_interruption_says_how_to_go_on(recipe: Path, tmp_path: Path, capsys,
     assert main(["run", str(recipe)]) == 0
 
 
-@pytest.mark.parametrize("words", [[], ["nonsense"], ["run"], ["run", "a.yaml", "--nonsense"], ["explain", "nonsense"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["nonsense"],
+        ["run"],
+        ["run", "a.yaml", "--nonsense"],
+        ["run", "a.yaml", "--replac"],
+        ["explain", "nonsense"],
+    ],
+)
 def test_words_that_are_no_command_exit_with_2(words: list[str], capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(words)

@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _verb(verbs: Any, name: str, act: Callable[..., int], words: str) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(name, help=words, description=words)
+    verb = verbs.add_parser(name, help=words, description=words, allow_abbrev=False)
     verb.set_defaults(act=act)
     return verb
 
