@@ -13,7 +13,7 @@ demo-long: inputs ## the same for one to two hours
 	$(BIN)/lep run recipes/demo-long.yaml
 
 test: check ## lint, types, import contracts and tests
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 check: .venv/ready
 	$(BIN)/ruff check

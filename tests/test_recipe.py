@@ -38,7 +38,7 @@ def test_a_recipe_takes_over_what_it_does_not_say(write) -> None:
     [
         ("extends: other.yaml", "leads back to itself"),
         ("extends: [a.yaml]", "expected the name of another recipe, found ['a.yaml']"),
-        ("extends: absent.yaml", "absent.yaml: cannot be read"),
+        ("extends: absent.yaml", "absent.yaml: is not there; expected a recipe"),
         ("- collect", "expected rooms and their settings"),
     ],
 )

@@ -200,6 +200,7 @@ def test_a_teacher_that_is_neither_folder_nor_endpoint_is_named() -> None:
         "calibrate:",
         "  calibrate.teacher: Input is not a valid path for <class 'pathlib.Path'>",
         "  calibrate.teacher.Endpoint.model: Field required",
+        "  `lep explain calibrate` says what each knob takes",
     ]
 
 
