@@ -204,7 +204,7 @@ def test_a_teacher_that_is_neither_folder_nor_endpoint_is_named() -> None:
     ]
 
 
-def test_what_cannot_work_is_named(settings, instructs, adapteds, make_artifact, tmp_path, monkeypatch) -> None:
+def test_what_cannot_work_is_named(settings, instructs, adapteds, corpus, make_artifact, tmp_path, monkeypatch) -> None:
     def refuse(error: type[Exception], message: str, **changes: Any) -> None:
         with pytest.raises(error, match=message):
             make_artifact(settings(**changes), tmp_path / "out")
@@ -228,3 +228,4 @@ def test_what_cannot_work_is_named(settings, instructs, adapteds, make_artifact,
     monkeypatch.setattr(answering, "generate", lambda *_, **__: pytest.fail("all was for nothing"))
     refuse(TokenizerError, "no answer would teach the model to stop", model=adapteds["untied"])
     refuse(DataError, "every conversation is longer than maximum_length=5 tokens", maximum_length=5)
+    refuse(DataError, "are needed for copy tasks, of what is held out", copies={"corpus": corpus, "count": 10_000})

@@ -63,11 +63,8 @@ def measure_efficiency(
         UsageError: the prompts do not fit into a model's context, or into memory.
     """
     tokenizers = {name: load_tokenizer(folder) for name, folder in models.items()}
-    dense = {name: densities(tokenizer, texts, model=name) for name, tokenizer in tokenizers.items()}
-    prompts = {
-        name: _prompts(tokenizer, texts[settings.language], settings, model=name)
-        for name, tokenizer in tokenizers.items()
-    }
+    dense = {name: densities(own, texts, model=name) for name, own in tokenizers.items()}
+    prompts = {name: _prompts(own, texts[settings.language], settings, model=name) for name, own in tokenizers.items()}
 
     @cache  # the reference is loaded once, if at all
     def first() -> _Runner:

@@ -44,6 +44,7 @@ def _lessons(settings: Calibrate, out: Path) -> tuple[Lessons, dict[str, Any]]:
     tokenizer = load_tokenizer(settings.model)
     prompts, skipped = _prompts(settings)
     _try_out(settings, prompts, tokenizer, folder=out / "samples")
+    copies = wanted_copies(settings, tokenizer)  # too little text for them is told before hours of answering
     judged = _judged(settings, prompts, out)
     numbers = _numbers(judged, skipped=skipped, threshold=settings.threshold)
     note(f"{numbers['kept']} of {numbers['answers']} answers are kept{_listed(numbers['dropped'])}")
@@ -53,8 +54,7 @@ def _lessons(settings: Calibrate, out: Path) -> tuple[Lessons, dict[str, Any]]:
             f"stand in {out / ANSWERING}: copy them away before you change a setting"
         )
     learnt = [one.conversation(source="answers") for one in judged if one.kept]
-    learnt += wanted_copies(settings, tokenizer)
-    lessons = instruction_lessons(learnt, tokenizer, settings=settings, folder=out / "samples")
+    lessons = instruction_lessons([*learnt, *copies], tokenizer, settings=settings, folder=out / "samples")
     _write(judged, out / ANSWERS)
     return lessons, numbers
 
