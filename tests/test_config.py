@@ -81,6 +81,13 @@ def test_knobs_that_say_how_to_work_are_found_inside_others_too() -> None:
     assert not {"benchmark.seed", "benchmark.endpoints.served.model"} & found
 
 
+def test_the_model_that_others_are_compared_with_is_written_down() -> None:
+    """An artifact's settings are written with sorted keys: the order of its models is lost there."""
+    turned = Evaluate(models={"b": Path("y"), "a": Path("x")}, corpus=Path("c"), skills=Path("s"))
+    assert (EVALUATE.reference, turned.reference) == ("a", "b")
+    assert Evaluate(models={"a": Path("x"), "b": Path("y")}, corpus=Path("c"), reference="b").reference == "b"
+
+
 def test_settings_survive_json() -> None:
     assert Evaluate.model_validate_json(EVALUATE.model_dump_json()) == EVALUATE
 

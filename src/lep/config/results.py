@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 
@@ -38,6 +38,15 @@ class Evaluate(Settings):
     """The model that the others are compared with, item by item; none: the first."""
     dtype: Dtype = "bfloat16"
     """Precision of the weights and activations."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        """Say which model is the first: fingerprints do not know the order of a mapping."""
+        models = given.get("models") if isinstance(given, dict) else None
+        if isinstance(models, dict) and models and given.get("reference") is None:
+            return {**given, "reference": next(iter(models))}
+        return given
 
     @model_validator(mode="after")
     def _agree(self) -> Evaluate:
