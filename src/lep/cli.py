@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from io import StringIO
 from itertools import groupby
@@ -27,7 +28,7 @@ from lep.config import ROOMS
 from lep.config.knobs import knobs
 from lep.engine.processes import give_up, is_main, leave, main_first, rank
 from lep.errors import LepError, UsageError
-from lep.terminal import Bar, Lines, compare_trainings, expectations, summary
+from lep.terminal import Lines, compare_trainings, expectations, follow, summary
 
 _FLAGS = {
     "--from": "begin with this room",
@@ -116,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("b", type=Path, metavar="B", help="another one")
     compare.add_argument("texts", type=Path, nargs="?", help="a corpus, a file of documents, or a folder of such files")
     compare.add_argument("--json", action="store_true", help="the numbers as one JSON object")
-    model_verbs.add(verbs)
+    model_verbs.add(partial(_verb, verbs))
     return parser
 
 
@@ -154,13 +155,12 @@ def _room(options: argparse.Namespace, console: Console) -> int:
 def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -> int:
     from lep import pipeline
     from lep.engine.quiet import silence_libraries
-    from lep.progress import listen
 
     if options.dry_run:
         return _plan(steps, console)
     silence_libraries()
     if is_main():
-        listen(Bar(console) if console.is_terminal else Lines(console))
+        follow(console)
 
     def started(step: pipeline.Step) -> None:
         console.print(f"[bold]{step.address}[/bold] → {step.out}")
@@ -178,12 +178,11 @@ def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -
 def _export(folder: Path, words: Sequence[str], console: Console) -> int:
     from lep.engine.quiet import silence_libraries
     from lep.evaluation.darumeru.sources import export
-    from lep.progress import listen
 
     if words:
         raise UsageError(f"--export-data fetches the whole benchmark and takes no settings; found {' '.join(words)}")
     silence_libraries()
-    listen(Bar(console) if console.is_terminal else Lines(console))
+    follow(console)
     export(folder)
     console.print(f"{folder}: the data sets of Darumeru; say benchmark.data={folder}", markup=False, soft_wrap=True)
     return 0

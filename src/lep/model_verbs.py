@@ -14,21 +14,21 @@ from rich.text import Text
 from lep.config.exporting import Export, Quantization
 from lep.errors import UsageError
 from lep.recipe import override
-from lep.terminal import Bar, Lines
+from lep.terminal import follow
 
 
-def add(verbs: Any) -> None:
-    """Put the verbs on the command line."""
-    export = _verb(verbs, "export", _export, (Export.__doc__ or "").strip())
+def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """Put the verbs on the command line; `verb` makes one of its name, what it does, and its words."""
+    export = verb("export", _export, (Export.__doc__ or "").strip())
     export.add_argument("model", metavar="MODEL", help="the model folder")
     taken = f"out=FOLDER, and quantization= one of {', '.join(get_args(Quantization))}"
     export.add_argument("assignments", nargs="*", default=[], metavar="key=value", help=taken)
-    push = _verb(verbs, "push", _push, "a model folder → a repository on the hub, once it is healthy and has a card")
+    push = verb("push", _push, "a model folder → a repository on the hub, once it is healthy and has a card")
     push.add_argument("model", type=Path, metavar="MODEL", help="the model folder")
     push.add_argument("repository", metavar="REPOSITORY", help="owner/name")
     push.set_defaults(online=True)
     push.add_argument("--public", action="store_true", help="make a new repository one that all can see")
-    chat = _verb(verbs, "chat", _chat, "talk to a model in the terminal, or to two side by side")
+    chat = verb("chat", _chat, "talk to a model in the terminal, or to two side by side")
     chat.add_argument("model", type=Path, metavar="MODEL", help="a model folder")
     chat.add_argument("other", type=Path, nargs="?", metavar="MODEL2", help="another, to compare it with")
     chat.add_argument("--system", metavar="TEXT", help="a system message for every conversation")
@@ -39,15 +39,8 @@ def add(verbs: Any) -> None:
     chat.add_argument("--tokens", type=int, default=512, metavar="N", help="of an answer, at the most; default 512")
 
 
-def _verb(verbs: Any, name: str, act: Callable[..., int], words: str) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(name, help=words, description=words, allow_abbrev=False)
-    verb.set_defaults(act=act)
-    return verb
-
-
 def _export(options: argparse.Namespace, console: Console) -> int:
     from lep.extras import need
-    from lep.progress import listen
 
     settings = export_settings(options.model, options.assignments)
     need("export", what="export")
@@ -55,7 +48,7 @@ def _export(options: argparse.Namespace, console: Console) -> int:
     from lep.exporting import export
 
     silence_libraries()
-    listen(Bar(console) if console.is_terminal else Lines(console))
+    follow(console)
     found = export(settings)
     console.print(f"[bold]{found.file}[/bold]: {found.quantization}, {found.bytes / 2**30:,.2f} GiB", soft_wrap=True)
     console.print(f"{found.file.with_name('Modelfile')}: for Ollama", markup=False, soft_wrap=True)

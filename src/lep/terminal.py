@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lep.errors import UsageError
 from lep.extras import need
+from lep.progress import listen
 
 
 class Bar:
@@ -84,6 +85,11 @@ class Lines:
         return
 
 
+def follow(console: Console) -> None:
+    """Show from now on how work goes on."""
+    listen(Bar(console) if console.is_terminal else Lines(console))
+
+
 def summary(step: Any, did: bool, console: Console) -> None:
     """What a finished step is worth telling."""
     from lep.io.artifact import read_manifest
@@ -92,8 +98,7 @@ def summary(step: Any, did: bool, console: Console) -> None:
     words = f"done in {manifest.seconds:.0f} s, {manifest.peak_memory_bytes / 2**30:.1f} GiB" if did else "was done"
     console.print(f"  {words}", style="dim")
     if step.room == "evaluate":
-        for tell in (_main, _benchmark, _efficiency, _side_effects):
-            tell(manifest.numbers, console)
+        _evaluation(manifest.numbers, console)
     if step.room == "retokenize":
         _vocabulary(manifest.numbers, console)
     if step.room == "advise":
@@ -190,10 +195,18 @@ def _propagation(numbers: Mapping[str, Any], console: Console) -> None:
     console.print(table)
 
 
-def _main(numbers: Mapping[str, Any], console: Console) -> None:
+def _evaluation(numbers: Mapping[str, Any], console: Console) -> None:
+    from lep.reporting.numbers import parse_evaluation
+
+    found = parse_evaluation(numbers)
+    for tell in (_main, _benchmark, _efficiency, _side_effects):
+        tell(found, console)
+
+
+def _main(evaluated: Any, console: Console) -> None:
     from lep.reporting.table import main_table
 
-    found = main_table(numbers)
+    found = main_table(evaluated)
     if found.columns:
         table = Table("model", *map(str, found.columns))
         for row in found.rows:
@@ -201,34 +214,31 @@ def _main(numbers: Mapping[str, Any], console: Console) -> None:
         widened(console, 140).print(table)
 
 
-def _benchmark(numbers: Mapping[str, Any], console: Console) -> None:
+def _benchmark(evaluated: Any, console: Console) -> None:
     """Scores by group, with their differences to the reference, and what they leave out."""
     from lep.reporting.benchmark import scores
-    from lep.reporting.numbers import parse_evaluation
 
-    if not (benchmark := parse_evaluation(numbers).benchmark):
+    if not evaluated.benchmark:
         return
-    found = scores(benchmark)
+    found = scores(evaluated.benchmark)
     _grid(found.groups, "Darumeru: score, 95 % interval", found.reference, console)
     for remark in found.remarks:
         console.print(f"  · {remark}", style="dim", markup=False, soft_wrap=True)
 
 
-def _efficiency(numbers: Mapping[str, Any], console: Console) -> None:
+def _efficiency(evaluated: Any, console: Console) -> None:
     """The text that was read when speed was measured."""
     from lep.reporting.efficiency import by_text, reference
-    from lep.reporting.numbers import parse_evaluation
 
-    if efficiency := parse_evaluation(numbers).efficiency:
+    if efficiency := evaluated.efficiency:
         grid = by_text(efficiency)[0]
         _grid(grid, f"Speed and memory, {grid.title}", reference(efficiency), console)
 
 
-def _side_effects(numbers: Mapping[str, Any], console: Console) -> None:
-    from lep.reporting.numbers import parse_evaluation
+def _side_effects(evaluated: Any, console: Console) -> None:
     from lep.reporting.side_effects import grids, reference
 
-    if effects := parse_evaluation(numbers).side_effects:
+    if effects := evaluated.side_effects:
         for grid in grids(effects):
             _grid(grid, grid.title, reference(effects), console)
 

@@ -20,7 +20,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lep.engine.generation import Answer, generate
-from lep.engine.models import load_model, load_tokenizer, seeded
+from lep.engine.models import load_model, load_tokenizer, positions, seeded
 from lep.errors import DataError, LepError, TokenizerError, UsageError
 from lep.progress import progress
 
@@ -250,7 +250,7 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, asked: Sequence[Asked], *, fol
 
 def _context(model: PreTrainedModel) -> int:
     """Tokens that the model can look back on; very many where its configuration does not say."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    return positions(model) or 1 << 30
 
 
 def _batches(asked: Sequence[Asked], lengths: Mapping[int, int], *, size: int) -> Iterator[list[Asked]]:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch
 
 from lep.engine.models import device
-from lep.engine.peak import DEVICES, peak_operations_per_second
+from lep.engine.peak import DEVICES, known_device, peak_operations_per_second
 from lep.engine.processes import world
 from lep.errors import UsageError
 
 _NAME = re.compile(r"(?:(\d+)x)?(.+)")
 
-_PROCESSOR_BANDWIDTH = 1e10
-"""Bytes a second that one busy processor reads from memory."""
+_PROCESSOR_BANDWIDTH, _ACCELERATOR_BANDWIDTH = 1e10, 5e11
+"""Bytes a second that one busy processor reads from memory, and an accelerator of which no more is known."""
 
 NODE = 8
 """Devices of a node; more are on several nodes."""
@@ -45,7 +45,8 @@ def this_machine() -> Machine:
         memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
         return Machine(name, world(), False, operations, _PROCESSOR_BANDWIDTH, memory)
     gpu = torch.cuda.get_device_properties(found)
-    bandwidth = next((known.bandwidth for part, known in DEVICES.items() if part in gpu.name), 5e11)
+    known = known_device(gpu.name)
+    bandwidth = known.bandwidth if known else _ACCELERATOR_BANDWIDTH
     return Machine(gpu.name, world(), True, operations, bandwidth, float(gpu.total_memory))
 
 

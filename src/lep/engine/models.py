@@ -67,6 +67,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         ) from error
 
 
+def positions(model: PreTrainedModel) -> int | None:
+    """Tokens that a model can look back on, by its configuration; none: it does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
 def document_prefix(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that stands before every document: beginning-of-sequence, else end-of-sequence.
 

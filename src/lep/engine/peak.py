@@ -38,13 +38,17 @@ DEVICES = {
 """By a part of the name that torch gives the device; where one name is in another, the longer stands first."""
 
 
+def known_device(name: str) -> Device | None:
+    """What its vendor says of a device, by the name that torch gives it."""
+    return next((known for part, known in DEVICES.items() if part in name), None)
+
+
 def peak_operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
     """Of dense products: what the vendor says, of half precision on a known device; else the best of three tries."""
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
-        name = torch.cuda.get_device_name(device)
-        for part, known in DEVICES.items():
-            if part in name:
-                return known.operations
+        known = known_device(torch.cuda.get_device_name(device))
+        if known:
+            return known.operations
     size = 8192 if device.type == "cuda" else 2048
     matrix = torch.ones(size, size, dtype=dtype, device=device)
 

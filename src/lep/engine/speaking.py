@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
+from lep.engine.models import positions
 from lep.errors import DataError
 
 
@@ -63,10 +64,10 @@ def speak(
     Raises:
         DataError: the prompt fills all positions of the model.
     """
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    room = longest if positions is None else min(longest, positions - len(prompt))
+    most = positions(model)
+    room = longest if most is None else min(longest, most - len(prompt))
     if room < 1:
-        raise DataError(f"{len(prompt):,} tokens so far, and the model has {positions:,} positions: begin anew")
+        raise DataError(f"{len(prompt):,} tokens so far, and the model has {most:,} positions: begin anew")
     teller = _Teller(tokenizer, told)
     ids, begun = torch.tensor([list(prompt)], device=model.device), perf_counter()
     try:

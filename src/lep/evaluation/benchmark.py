@@ -24,6 +24,7 @@ from lep.evaluation.darumeru.scores import TASKS
 from lep.evaluation.darumeru.sources import FOLDER_VARIABLE
 from lep.evaluation.harness import Record, ask
 from lep.evaluation.standings import Scored, compared, scored, standing
+from lep.io.records import write_rows
 from lep.progress import note
 
 SHOTS = 5
@@ -139,7 +140,7 @@ def _do_tasks(one: Candidate, settings: Benchmark, *, dtype: str, out: Path) -> 
         try:
             records = _records(task, opened(task), one, settings)
             score = TASKS[task].score(TASKS[task].units([record["score"] for record in records]))
-            _write(_file(out, task), records)
+            write_rows(_file(out, task), records)
             note(f"{one.name}: {task} {score:.3f}")
             _answers(out, task).unlink(missing_ok=True)
         except EndpointError:
@@ -184,14 +185,6 @@ def _file(out: Path, task: str) -> Path:
 def _answers(out: Path, task: str) -> Path:
     """What an endpoint has said so far."""
     return out / f"{task}.answers.jsonl"
-
-
-def _write(file: Path, records: Sequence[Record]) -> None:
-    partial = file.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        for record in records:
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-    partial.rename(file)
 
 
 def _scores(one: Candidate, settings: Benchmark, *, out: Path) -> dict[str, Scored]:

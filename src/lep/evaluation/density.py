@@ -19,7 +19,6 @@ Counts = tuple[int, int, int]
 class Density:
     """Of one text, as a tokenizer writes it."""
 
-    documents: int
     symbols_per_token: Estimate
     bytes_per_token: Estimate
 
@@ -41,7 +40,7 @@ def densities(
         ids = encode(tokenizer, documents, model=model, text=text)
         counts = [(len(doc), len(doc.encode()), len(own)) for doc, own in zip(documents, ids, strict=True)]
         symbols, bytes_ = (estimate(counts, partial(_per_token, unit=unit), task=text, seed=0) for unit in range(2))
-        found[text] = Density(len(documents), symbols, bytes_)
+        found[text] = Density(symbols, bytes_)
     return found
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from lep.engine.models import positions
+
 _FEWER, _MORE = 8, 16
 """Tokens after which the cache is weighed: what it grows by in between is what a token costs."""
 
@@ -32,15 +34,14 @@ class Footprint:
 
 def footprint(model: PreTrainedModel) -> Footprint:
     """Weigh a model and the cache that transformers makes for it; no formula knows all families."""
-    config = model.config.get_text_config()
     fewer, more = _cache_bytes(model, _FEWER), _cache_bytes(model, _MORE)
     per_token = None if fewer is None or more is None else (more - fewer) / (_MORE - _FEWER)
     return Footprint(
         weights=model.get_memory_footprint(),
         cache_per_token=per_token,
         cache_fixed=None if fewer is None or per_token is None else fewer - _FEWER * per_token,
-        positions=getattr(config, "max_position_embeddings", None),
-        window=_window(config),
+        positions=positions(model),
+        window=_window(model.config.get_text_config()),
     )
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from lep.core.metrics import accuracy
+
 DRAWS = 1000
 FEWEST = 6
 """Units of which an interval of 95 % can be told: five differ all in one direction by chance in 1 of 16 cases."""
@@ -28,6 +30,8 @@ class Estimate:
 
     value: float
     draws: np.ndarray
+    units: int
+    """That are drawn; of an average, in the task that has the fewest."""
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -37,11 +41,11 @@ class Estimate:
 
     def __sub__(self, other: Estimate) -> Estimate:
         """Draw by draw."""
-        return Estimate(self.value - other.value, self.draws - other.draws)
+        return Estimate(self.value - other.value, self.draws - other.draws, self.units)
 
     def __truediv__(self, other: Estimate) -> Estimate:
         """Draw by draw."""
-        return Estimate(self.value / other.value, self.draws / other.draws)
+        return Estimate(self.value / other.value, self.draws / other.draws, self.units)
 
 
 def estimate(
@@ -50,9 +54,22 @@ def estimate(
     """The score of a task's units, and of so many draws of as many units."""
     random = np.random.default_rng([seed, *task.encode()])
     places = (random.integers(len(units), size=len(units)).tolist() for _ in range(draws))
-    return Estimate(score(units), np.array([score([units[place] for place in drawn]) for drawn in places]))
+    found = np.array([score([units[place] for place in drawn]) for drawn in places])
+    return Estimate(score(units), found, len(units))
 
 
 def mean(parts: Sequence[Estimate]) -> Estimate:
     """The plain mean of the scores of several tasks, whose draws are independent."""
-    return Estimate(float(np.mean([part.value for part in parts])), np.mean([part.draws for part in parts], axis=0))
+    value, draws = np.mean([part.value for part in parts]), np.mean([part.draws for part in parts], axis=0)
+    return Estimate(float(value), draws, min(part.units for part in parts))
+
+
+def with_interval(found: Estimate, key: str) -> dict[str, Any]:
+    """A value and its interval, none of fewer units than `FEWEST`: so few say nothing of others."""
+    return {key: found.value, "interval": list(found.interval) if found.units >= FEWEST else None}
+
+
+def share(marks: Sequence[bool]) -> dict[str, Any]:
+    """The share of marks, with Wilson's interval."""
+    found = accuracy(sum(marks), len(marks))
+    return {"score": found.accuracy, "interval": [found.low, found.high], "items": found.items}

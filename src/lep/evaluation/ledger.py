@@ -8,7 +8,7 @@ from typing import Any
 
 from lep.core.metrics import median_interval
 from lep.evaluation.density import Density
-from lep.evaluation.intervals import FEWEST, Estimate
+from lep.evaluation.intervals import with_interval
 
 Turns = dict[str, dict[str, Any]]
 """By model: `footprint`, and `rates`, one for each round (the fields of `Footprint` and of `Rates`)."""
@@ -64,8 +64,8 @@ def _text(density: Density, speeds: Mapping[str, Sequence[float]], footprint: Ma
     symbols = density.symbols_per_token.value
     per_token, positions = footprint["cache_per_token"], footprint["positions"]
     return {
-        "symbols_per_token": _drawn(density.symbols_per_token, density, "value"),
-        "bytes_per_token": _drawn(density.bytes_per_token, density, "value"),
+        "symbols_per_token": with_interval(density.symbols_per_token, "value"),
+        "bytes_per_token": with_interval(density.bytes_per_token, "value"),
         **{kind: _median([symbols * value for value in values], "value") for kind, values in speeds.items()},
         "cache_per_1000_characters": None if per_token is None else per_token * _CHARACTERS / symbols,
         "context_characters": None if positions is None else positions * symbols,
@@ -102,7 +102,7 @@ def _text_ratios(
         for key in ("cache_per_1000_characters", "context_characters")
     }
     return {
-        "symbols_per_token": _drawn(symbols, a, "ratio"),
+        "symbols_per_token": with_interval(symbols, "ratio"),
         **{kind: _median([symbols.value * value for value in values], "ratio") for kind, values in paired.items()},
         **plain,
     }
@@ -110,8 +110,3 @@ def _text_ratios(
 
 def _median(values: Sequence[float], key: str) -> dict[str, Any]:
     return {key: median(values), "interval": list(median_interval(values))}
-
-
-def _drawn(found: Estimate, text: Density, key: str) -> dict[str, Any]:
-    """Few documents say nothing of others."""
-    return {key: found.value, "interval": list(found.interval) if text.documents >= FEWEST else None}

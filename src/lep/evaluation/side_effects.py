@@ -8,12 +8,11 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.core.metrics import accuracy
 from lep.engine.likelihood import document_bits
-from lep.engine.models import document_prefix
+from lep.engine.models import document_prefix, positions
 from lep.errors import UsageError
 from lep.evaluation.encoding import encode
-from lep.evaluation.intervals import FEWEST, Estimate, estimate
+from lep.evaluation.intervals import Estimate, estimate, share, with_interval
 from lep.evaluation.probes import probes
 from lep.progress import progress
 
@@ -60,22 +59,16 @@ def compare_side_effects(
         "texts": {text: _size(documents) for text, documents in texts.items()},
         "models": {
             name: {
-                "bits_per_byte": {text: _told(part, texts[text], "value") for text, part in bits[name].items()},
-                "probes": {probe: _told_share(marks) for probe, marks in found[name]["right"].items()},
+                "bits_per_byte": {text: with_interval(part, "value") for text, part in bits[name].items()},
+                "probes": {probe: share(marks) for probe, marks in found[name]["right"].items()},
             }
             for name in found
         },
         "differences": {
             name: {
                 "against": reference,
-                "bits_per_byte": {
-                    text: _told(part - bits[reference][text], texts[text], "difference")
-                    for text, part in bits[name].items()
-                },
-                "probes": {
-                    probe: _told(part - right[reference][probe], found[name]["right"][probe], "difference")
-                    for probe, part in right[name].items()
-                },
+                "bits_per_byte": _less(bits[name], bits[reference]),
+                "probes": _less(right[name], right[reference]),
             }
             for name in found
             if name != reference
@@ -100,10 +93,10 @@ def _bits(
     """Of each document, in one window."""
     ids = encode(tokenizer, documents, model=name, text=text)
     longest = max(map(len, ids))
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions and longest > positions:
+    room = positions(model)
+    if room and longest > room:
         raise UsageError(
-            f"side_effects: {PIECE} characters of {text!r} are {longest} tokens of {name}, which has only {positions} "
+            f"side_effects: {PIECE} characters of {text!r} are {longest} tokens of {name}, which has only {room} "
             "positions; leave the text or the model out"
         )
     with progress(f"{name}: {text}", total=sum(map(len, ids)), unit="tokens") as advance:
@@ -136,14 +129,8 @@ def _shares(right: Mapping[str, Sequence[bool]]) -> dict[str, Estimate]:
     return {probe: estimate(marks, fmean, task=probe, seed=0) for probe, marks in right.items()}
 
 
-def _told(found: Estimate, units: Sequence[object], key: str) -> dict[str, Any]:
-    """Few documents say nothing of others."""
-    return {key: found.value, "interval": list(found.interval) if len(units) >= FEWEST else None}
-
-
-def _told_share(marks: Sequence[bool]) -> dict[str, Any]:
-    found = accuracy(sum(marks), len(marks))
-    return {"score": found.accuracy, "interval": [found.low, found.high], "items": found.items}
+def _less(ours: Mapping[str, Estimate], theirs: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:
+    return {key: with_interval(part - theirs[key], "difference") for key, part in ours.items()}
 
 
 def _size(documents: Sequence[str]) -> dict[str, int]:

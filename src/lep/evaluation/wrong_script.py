@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lep.core.metrics import accuracy
 from lep.core.scripts import NO_LETTERS, script_of
+from lep.evaluation.intervals import share
 
 _MIXED = {"Hiragana": "Han", "Katakana": "Han"}
 """Scripts that one text is written in; they count as one."""
@@ -31,7 +31,7 @@ def wrong_script(answers: Pairs) -> dict[str, dict[str, Any]]:
     for text, answer in answers:
         if (script := _script(text)) != NO_LETTERS:
             marks.setdefault(script, []).append(_script(answer) not in (script, NO_LETTERS))
-    return {script: _share(wrong) for script, wrong in marks.items()}
+    return {script: share(wrong) for script, wrong in marks.items()}
 
 
 def pairs(texts: Iterable[str], answers: Iterable[Mapping[str, Any]]) -> Pairs:
@@ -51,8 +51,3 @@ def written_in_benchmark(folder: Path) -> Iterator[tuple[str, str]]:
 def _script(text: str) -> str:
     script = script_of(text.encode())
     return _MIXED.get(script, script)
-
-
-def _share(marks: list[bool]) -> dict[str, Any]:
-    found = accuracy(sum(marks), len(marks))
-    return {"score": found.accuracy, "interval": [found.low, found.high], "items": found.items}

@@ -10,6 +10,7 @@ from typing import Any
 from lep.errors import ArtifactError
 from lep.io.artifact import MANIFEST, read_manifest
 from lep.reporting import rounding
+from lep.reporting.facts import require_evaluation
 from lep.reporting.numbers import Numbers, Pretrained, Propagated, Retokenized, parse_evaluation
 from lep.reporting.table import main_table
 from lep.reporting.words import language_name
@@ -50,11 +51,7 @@ def evaluated(evaluation: Path, *, identity: str, model: Path) -> str:
         ArtifactError: it is no evaluation, or one of other models.
     """
     manifest = read_manifest(evaluation)
-    if manifest.room != "evaluate":
-        raise ArtifactError(
-            f"{evaluation / MANIFEST}: expected an evaluation, found an artifact of {manifest.room!r}; give the folder "
-            "that `lep evaluate` wrote"
-        )
+    require_evaluation(evaluation, manifest)
     measured = {name: item for name, item in manifest.inputs.items() if name.startswith("models.")}
     own = [name.removeprefix("models.") for name, item in measured.items() if item.fingerprint == identity]
     if not own:

@@ -16,6 +16,7 @@ from lep.io.artifact import Manifest
 from lep.io.model import read_json
 from lep.reporting import rounding
 from lep.reporting.card_numbers import section
+from lep.reporting.facts import versions
 from lep.reporting.licences import Licence, Limit
 from lep.reporting.lineage import Lineage, Made, Parent
 from lep.reporting.numbers import Numbers, Pretrained, Retokenized, parse
@@ -222,9 +223,5 @@ def _seen(made: Made, numbers: Pretrained) -> str:
 
 
 def _versions(lineage: Lineage) -> str:
-    """Each library's version, or all of them where rooms differ."""
-    found: dict[str, dict[str, None]] = {}
-    for made in lineage.made:
-        for library, version in made.manifest.versions.items():
-            found.setdefault(library, {})[version] = None
-    return ", ".join(f"{library} {' and '.join(versions)}" for library, versions in found.items())
+    found = versions((made.manifest for made in lineage.made), joined=" and ")
+    return ", ".join(f"{library} {its}" for library, its in found.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -60,16 +60,30 @@ def gather(evaluation: Path) -> Facts:
         ArtifactError: the folder, or an artifact before it, has a broken manifest; or it is of another room.
     """
     first = _read(evaluation)
-    if first.manifest.room != "evaluate":
-        raise ArtifactError(
-            f"{evaluation / MANIFEST}: expected an evaluation, found an artifact of {first.manifest.room!r}; "
-            f"give the folder that `lep evaluate` wrote"
-        )
+    require_evaluation(evaluation, first.manifest)
     rooms = _walk(first)
     numbers = parse_evaluation(first.manifest.numbers, where=evaluation / MANIFEST)
     result = next((name for name in _RESULTS if name in numbers.models), list(numbers.models)[-1])
     reference = _reference(result, rooms=rooms, first=first, models=numbers.models)
     return Facts(rooms, numbers, _language(rooms, numbers), result, reference)
+
+
+def require_evaluation(folder: Path, manifest: Manifest) -> None:
+    """`ArtifactError` when a folder with this manifest is not of `evaluate`."""
+    if manifest.room != "evaluate":
+        raise ArtifactError(
+            f"{folder / MANIFEST}: expected an evaluation, found an artifact of {manifest.room!r}; give the folder "
+            "that `lep evaluate` wrote"
+        )
+
+
+def versions(manifests: Iterable[Manifest], *, joined: str) -> dict[str, str]:
+    """Each library's version, or all of them where rooms differ."""
+    found: dict[str, dict[str, None]] = {}
+    for manifest in manifests:
+        for library, version in manifest.versions.items():
+            found.setdefault(library, {})[version] = None
+    return {library: joined.join(its) for library, its in found.items()}
 
 
 def _read(folder: Path) -> Room:

@@ -21,7 +21,7 @@ from lep.reporting.benchmark import scores
 from lep.reporting.cells import told
 from lep.reporting.curves import learning_charts, loss_charts, score_charts
 from lep.reporting.evaluated import Evaluated
-from lep.reporting.facts import Facts, Room
+from lep.reporting.facts import Facts, Room, versions
 from lep.reporting.headline import Comparison, balance, headline
 from lep.reporting.intervals import benchmark_charts, damage_charts, skill_charts, speed_charts
 from lep.reporting.numbers import Fit, Propagated
@@ -66,7 +66,7 @@ def render(facts: Facts, *, title: str, paper: Mapping[str, str] | None = None, 
             balance=balance(found),
             outcome=_outcome(found),
             sections=_sections(facts, templates, paper=paper or {}),
-            versions=_versions(facts),
+            versions=versions((room.manifest for room in facts.rooms), joined=", "),
         )
 
 
@@ -185,12 +185,3 @@ def _records(rooms: Sequence[Room]) -> list[dict[str, Any]]:
         }
         for room in rooms
     ]
-
-
-def _versions(facts: Facts) -> Mapping[str, str]:
-    """Each library's version, or all of them where rooms differ."""
-    found: dict[str, dict[str, None]] = {}
-    for room in facts.rooms:
-        for library, version in room.manifest.versions.items():
-            found.setdefault(library, {})[version] = None
-    return {library: ", ".join(versions) for library, versions in found.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,7 +25,7 @@ from lep.engine.tuning import tune
 from lep.errors import DataError
 from lep.io.checkpoint import ANSWERS
 from lep.io.conversations import Conversation, read_prompts, sift
-from lep.io.records import origin_records
+from lep.io.records import origin_records, write_rows
 from lep.progress import note
 
 
@@ -55,7 +54,7 @@ def _lessons(settings: Calibrate, out: Path) -> tuple[Lessons, dict[str, Any]]:
         )
     learnt = [one.conversation(source="answers") for one in judged if one.kept]
     lessons = instruction_lessons([*learnt, *copies], tokenizer, settings=settings, folder=out / "samples")
-    _write(judged, out / ANSWERS)
+    write_rows(out / ANSWERS, (one.row() for one in judged))
     return lessons, numbers
 
 
@@ -113,14 +112,6 @@ def _numbers(judged: Sequence[Judged], *, skipped: Mapping[str, int], threshold:
 
 def _listed(counts: Mapping[str, int]) -> str:
     return "".join(f"; {reason}: {count}" for reason, count in counts.items())
-
-
-def _write(judged: Sequence[Judged], file: Path) -> None:
-    fresh = file.with_suffix(".new")
-    with fresh.open("w", encoding="utf-8") as stream:
-        for one in judged:
-            stream.write(json.dumps(one.row(), ensure_ascii=False) + "\n")
-    fresh.replace(file)
 
 
 def _tidy(out: Path) -> None:

@@ -6,7 +6,6 @@ The local folder has `SET/test.jsonl`, what is asked, and `SET/prompt.jsonl`, th
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from types import UnionType
 
 from lep.errors import DataError
 from lep.evaluation.darumeru.subjects import CATEGORIES
-from lep.io.records import Record, read_records
+from lep.io.records import Record, read_records, write_rows
 from lep.progress import progress
 
 FOLDER_VARIABLE = "DARUMERU_DATA"
@@ -106,12 +105,8 @@ def export(folder: Path) -> None:
     with progress("fetching the benchmark", total=len(files), unit="files", done=done) as advance:
         for name, split, file in left:
             file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(".partial")
-            with partial.open("w", encoding="utf-8") as stream:
-                found = _hub(name, split=split)
-                for record in _checked(found, name, split=split, where=SOURCES[name].repository):
-                    stream.write(json.dumps(record.row, ensure_ascii=False) + "\n")
-            partial.rename(file)
+            found = _checked(_hub(name, split=split), name, split=split, where=SOURCES[name].repository)
+            write_rows(file, (record.row for record in found))
             advance(1)
 
 
