@@ -123,7 +123,7 @@ def write_sparse(file: Path, tensors: dict[str, tuple[str, tuple[int, ...]]]) ->
 def lep(*words: str) -> tuple[float, float]:
     """Run the command; its seconds, and the peak memory of all children so far in GiB."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "lep.cli", *words], check=True)
+    subprocess.run([sys.executable, "-m", "lep.cli.main", *words], check=True)
     return time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
 
 

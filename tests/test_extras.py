@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lep import extras
-from lep.cli import main
+from lep.cli.main import main
 from lep.errors import UsageError
 
 

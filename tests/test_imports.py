@@ -17,10 +17,10 @@ HEAVY = ("torch", "transformers", "tokenizers", "datasets", "trl", "peft", "acce
     [
         "import lep",
         "import lep.config, lep.errors, lep.progress",
-        "from lep.cli import main; main(['--help'])",
-        "from lep.cli import main; main(['--version'])",
-        "from lep.cli import main; main(['explain'])",
-        "from lep.cli import main; main(['run', 'no-such-file.yaml'])",
+        "from lep.cli.main import main; main(['--help'])",
+        "from lep.cli.main import main; main(['--version'])",
+        "from lep.cli.main import main; main(['explain'])",
+        "from lep.cli.main import main; main(['run', 'no-such-file.yaml'])",
     ],
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:

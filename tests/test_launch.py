@@ -12,7 +12,8 @@ from accelerate.commands.config.config_args import ClusterConfig
 from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
 
-from lep import cli, pipeline
+from lep import pipeline
+from lep.cli.main import main as cli
 from lep.config import Pretrain
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +61,7 @@ def test_the_launcher_knows_its_options_and_the_command_parses(script, called, m
     program, *arguments = called(script)
     parser = launch_command_parser() if program == "accelerate" else get_args_parser()
     found = parser.parse_args(arguments[1:] if program == "accelerate" else arguments)
-    assert found.module and found.training_script == "lep.cli"
+    assert found.module and found.training_script == "lep.cli.main"
     command = cli._parser().parse_args(found.training_script_args)
     assert command.room == "pretrain" and command.words[: len(GIVEN)] == list(GIVEN)
     steps = pipeline.load_recipe(Path(command.words[0]), [f"pretrain.{word}" for word in command.words[1:]])

@@ -38,7 +38,9 @@ def test_every_file_of_the_package_is_in_it(unpacked: Path) -> None:
 
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["explain", "propagate"]])
 def test_the_command_works_elsewhere(unpacked: Path, tmp_path: Path, words: list[str]) -> None:
-    script = f"import lep; assert lep.__file__.startswith({str(unpacked)!r}); from lep.cli import main; main({words})"
+    script = (
+        f"import lep; assert lep.__file__.startswith({str(unpacked)!r}); from lep.cli.main import main; main({words})"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script],
         env=os.environ | {"PYTHONPATH": str(unpacked)},

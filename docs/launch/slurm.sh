@@ -12,4 +12,4 @@
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 srun --kill-on-bad-exit=1 torchrun --nnodes "$SLURM_JOB_NUM_NODES" --nproc-per-node gpu \
     --rdzv-backend c10d --rdzv-endpoint "$first:29500" --rdzv-id "$SLURM_JOB_ID" \
-    -m lep.cli pretrain "$@" parallel=fsdp2
+    -m lep.cli.main pretrain "$@" parallel=fsdp2

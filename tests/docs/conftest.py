@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lep.cli import main
+from lep.cli.main import main
 from lep.progress import listen
 
 from .documents import ROOT, blocks

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lep.cli import main
+from lep.cli.main import main
 from lep.config import ROOMS
 from lep.progress import listen
 

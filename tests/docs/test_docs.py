@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import lep
-from lep import cli, pipeline
+from lep import pipeline
+from lep.cli.main import main as cli
 from lep.config import ROOMS
 from lep.pipeline import load_recipe
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lep import cli, pipeline
+from lep import pipeline
+from lep.cli.main import main as cli
 from lep.config import Initialize, Pretrain, Report, Retokenize
 from lep.engine.machine import named_machine
 from lep.estimation import Expected, estimate, remarks, summed

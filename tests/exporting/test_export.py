@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from gguf import GGUFReader
 
-from lep.cli import main
+from lep.cli.main import main
 from lep.errors import ArtifactError, CheckpointError, LepError, UsageError
 
 from .families import YARN

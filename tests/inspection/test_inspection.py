@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lep.cli import main
+from lep.cli.main import main
 from lep.errors import UsageError
 from lep.inspection import inspect
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from lep.cli import main
+from lep.cli.console import summary
+from lep.cli.main import main
 from lep.io.artifact import read_manifest
-from lep.terminal import summary
 
 ROW = "LLaMa-3-8B-Instruct/Extended/Conversion"
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from pydantic import ValidationError
 
-from lep.cli import main
+from lep.cli.main import main
 from lep.config import Advise, Retokenize
 from lep.core import advice
 from lep.errors import DataError, LepError, TokenizerError, UsageError

@@ -21,7 +21,7 @@ from lep.io.artifact import read_manifest
 from lep.io.checkpoint import TRAINING_LOG
 
 WAYS = ("ddp", "fsdp2")
-LEP = ("-m", "lep.cli")
+LEP = ("-m", "lep.cli.main")
 
 
 def torchrun(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -77,7 +77,7 @@ def recipe(initialized, corpus, tmp_path_factory) -> Path:
 def on_processor(recipe, tmp_path_factory) -> dict[str, Any]:
     """What a process finds that sees no GPU, in float32."""
     out = tmp_path_factory.mktemp("processor")
-    command = [sys.executable, "-m", "lep.cli", "run", str(recipe), f"out={out}"]
+    command = [sys.executable, "-m", "lep.cli.main", "run", str(recipe), f"out={out}"]
     subprocess.run(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, check=True)
     return numbers(out)
 

@@ -14,7 +14,7 @@ import yaml
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lep.cli import main
+from lep.cli.main import main
 from lep.io.artifact import read_manifest
 from lep.io.model import open_model
 from lep.io.tokenizer_files import read_tokenizer

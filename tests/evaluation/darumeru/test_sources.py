@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from lep.cli import main
+from lep.cli.main import main
 from lep.errors import DataError
 from lep.evaluation.darumeru.documents import documents
 from lep.evaluation.darumeru.scores import TASKS

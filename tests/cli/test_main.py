@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lep.cli import main
+from lep.cli.main import main
 from lep.comparison import compare
 from lep.config import ROOMS
 from lep.io.artifact import read_manifest

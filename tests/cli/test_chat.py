@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lep.chatting import Partner, _side_by_side, partners
-from lep.cli import main
+from lep.cli.chat import Partner, _side_by_side, partners
+from lep.cli.main import main
 
 RATE = re.compile(r"^(\d+) tokens in \d+\.\d s: [\d,.]+ tokens/s, [\d,.]+ characters/s$", re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""The verbs of a finished model: `export`, `push`, `chat`. Prints, as `lep.cli` does."""
+"""The verbs of a finished model: `export`, `push`, `chat`. Prints, as `lep.cli.main` does."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
+from lep.cli.console import follow
 from lep.config.exporting import Export, Quantization
 from lep.errors import UsageError
 from lep.recipe import override
-from lep.terminal import follow
 
 
 def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -77,7 +77,7 @@ def export_settings(model: str, assignments: list[str]) -> Export:
 
 def _push(options: argparse.Namespace, console: Console) -> int:
     from lep.engine.quiet import silence_libraries
-    from lep.publishing import name_remark, push
+    from lep.hub import name_remark, push
 
     silence_libraries()
     if remark := name_remark(options.model, options.repository):
@@ -88,7 +88,7 @@ def _push(options: argparse.Namespace, console: Console) -> int:
 
 
 def _chat(options: argparse.Namespace, console: Console) -> int:
-    from lep.chatting import chat, partners
+    from lep.cli.chat import chat, partners
     from lep.engine.quiet import silence_libraries
 
     if options.tokens < 1:

@@ -18,9 +18,9 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub import HfApi
 
-from lep import publishing
+from lep import hub as publishing
 from lep.errors import CheckpointError, EndpointError, UsageError
-from lep.publishing import name_remark, push
+from lep.hub import name_remark, push
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -84,7 +84,7 @@ def test_the_command_publishes_though_the_network_is_off_elsewhere(model: Path, 
     (model / "training.jsonl").write_text("{}")
     environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
     done = subprocess.run(
-        [sys.executable, "-m", "lep.cli", "push", model, "me/model"],
+        [sys.executable, "-m", "lep.cli.main", "push", model, "me/model"],
         env=environment | {"HF_ENDPOINT": hub.url},
         capture_output=True,
         text=True,

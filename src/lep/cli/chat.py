@@ -1,4 +1,4 @@
-"""A chat in the terminal with one model, or with two side by side. Prints, as `lep.terminal` does."""
+"""A chat in the terminal with one model, or with two side by side. Prints, as `lep.cli.console` does."""
 
 from __future__ import annotations
 

@@ -22,13 +22,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lep import model_verbs
-from lep.completion import complete
+from lep.cli.completion import complete
+from lep.cli.console import Lines, compare_trainings, expectations, follow, summary
+from lep.cli.main import model_commands as model_verbs
 from lep.config import ROOMS
 from lep.config.knobs import knobs
 from lep.engine.processes import give_up, is_main, leave, main_first, rank
 from lep.errors import LepError, UsageError
-from lep.terminal import Lines, compare_trainings, expectations, follow, summary
 
 _FLAGS = {
     "--from": "begin with this room",

@@ -27,7 +27,7 @@ def offered(tmp_path: Path):
             "COMP_LINE": line,
             "COMP_POINT": str(len(line)),
         }
-        subprocess.run([sys.executable, "-m", "lep.cli"], env=environment, cwd=tmp_path, check=True)
+        subprocess.run([sys.executable, "-m", "lep.cli.main"], env=environment, cwd=tmp_path, check=True)
         words = found.read_text().split("\n")
         found.unlink()
         return {word.strip() for word in words}
