@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from lep.config import ROOMS
-from lep.config.knobs import knobs
+from lep.config.help import knobs
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: object) -> str:

@@ -19,12 +19,12 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 
 from lep.config import ROOMS, Settings, free, paths, with_paths
+from lep.config.recipe import override, read_recipe
 from lep.engine.processes import by_main, hear, is_main, join, tell, world
 from lep.errors import LepError, UsageError
 from lep.extras import need
 from lep.io.artifact import Manifest, Plan, complete, is_finished
 from lep.progress import note
-from lep.recipe import override, read_recipe
 
 _NAME = re.compile(r"\w[\w.+-]*")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lep.config import ROOMS
-from lep.config.knobs import knobs
+from lep.config.help import knobs
 
 from .documents import DOCUMENTS, ROOT, prose
 

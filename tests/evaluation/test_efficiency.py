@@ -18,7 +18,7 @@ from transformers import (
     MistralConfig,
 )
 
-from lep.config.measures import Efficiency
+from lep.config.efficiency import Efficiency
 from lep.errors import DataError, TokenizerError, UsageError
 from lep.evaluation import efficiency, rates
 from lep.evaluation.density import densities

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lep.config.exporting import Export
+from lep.config.export import Export
 from lep.exporting import Exported, export
 
 from .families import make_family

@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from lep.config.origin import Origin
+from lep.config.data_source import Origin
 from lep.errors import DataError
 from lep.io.records import dataset_records, origin_records, read_records
 

@@ -26,7 +26,7 @@ from lep.cli.completion import complete
 from lep.cli.console import Lines, compare_trainings, expectations, follow, summary
 from lep.cli.main import model_commands as model_verbs
 from lep.config import ROOMS
-from lep.config.knobs import knobs
+from lep.config.help import knobs
 from lep.engine.processes import give_up, is_main, leave, main_first, rank
 from lep.errors import LepError, UsageError
 

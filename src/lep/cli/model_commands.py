@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from lep.cli.console import follow
-from lep.config.exporting import Export, Quantization
+from lep.config.export import Export, Quantization
+from lep.config.recipe import override
 from lep.errors import UsageError
-from lep.recipe import override
 
 
 def add(verb: Callable[..., argparse.ArgumentParser]) -> None:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lep.config.base import How, Settings
 from lep.config.benchmark import Benchmark
-from lep.config.models import Initialize, Pretrain, Propagate, Tables
-from lep.config.results import Evaluate, Report
-from lep.config.settings import How, Settings
-from lep.config.tuning import Calibrate, Conversations, Copies, Endpoint, Tune, Tuning
-from lep.config.vocabulary import Advise, Collect, Retokenize, Source, VocabularyKind
+from lep.config.evaluate import Evaluate, Report
+from lep.config.pretrain import Initialize, Pretrain, Propagate, Tables
+from lep.config.retokenize import Advise, Collect, Retokenize, Source, VocabularyKind
+from lep.config.tune import Calibrate, Conversations, Copies, Endpoint, Tune, Tuning
 
 ROOMS: dict[str, type[Settings]] = {
     "collect": Collect,

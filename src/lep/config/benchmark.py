@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lep.config.settings import Count, How, Settings
-from lep.config.tuning import Endpoint
+from lep.config.base import Count, How, Settings
+from lep.config.tune import Endpoint
 
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 """Of a model, for tables and files."""

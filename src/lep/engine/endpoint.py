@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lep.config.tuning import Endpoint
+from lep.config.tune import Endpoint
 from lep.engine.answering import Asked, Decoding, Keep, Messages, NoAnswer
 from lep.engine.generation import Answer
 from lep.errors import EndpointError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 
-from lep.config.origin import Origin
+from lep.config.data_source import Origin
 from lep.engine.machine import Machine
 from lep.engine.sketch import Sketch
 from lep.errors import DataError

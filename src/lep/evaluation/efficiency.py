@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.config.measures import Efficiency
+from lep.config.efficiency import Efficiency
 from lep.engine.models import device, load_model, load_tokenizer
 from lep.errors import DataError, UsageError
 from lep.evaluation.density import densities

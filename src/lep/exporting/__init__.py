@@ -11,7 +11,7 @@ import numpy as np
 from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, LlamaFileType
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from lep.config.exporting import Export, Quantization
+from lep.config.export import Export, Quantization
 from lep.engine.models import load_tokenizer
 from lep.errors import ArtifactError, CheckpointError
 from lep.exporting.dialogue import dialogue

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from lep.config.origin import Origin
+from lep.config.data_source import Origin
 from lep.errors import DataError
 from lep.io.documents import dataset_rows, document_files, file_kind, open_packed
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lep.config.origin import Origin
-from lep.config.settings import Count, Positive, Settings, Share
+from lep.config.base import Count, Positive, Settings, Share
+from lep.config.data_source import Origin
 
 VocabularyKind = Literal["extended", "optimized", "bpe", "unigram"]
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from lep.config.base import Count, Dtype, Settings
 from lep.config.benchmark import Benchmark, Name
-from lep.config.measures import Efficiency, SideEffects
-from lep.config.settings import Count, Dtype, Settings
+from lep.config.efficiency import Efficiency, SideEffects
 
 
 class Evaluate(Settings):

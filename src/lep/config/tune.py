@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from lep.config.origin import Origin
-from lep.config.settings import Count, Dtype, How, NonNegative, Positive, Settings
+from lep.config.base import Count, Dtype, How, NonNegative, Positive, Settings
+from lep.config.data_source import Origin
 
 
 class Endpoint(Settings):

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from lep.config.base import Count, Dtype, How, NonNegative, Positive, Settings, Share
 from lep.config.benchmark import Benchmark
-from lep.config.settings import Count, Dtype, How, NonNegative, Positive, Settings, Share
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lep.config.recipe import override, read_recipe
 from lep.errors import UsageError
-from lep.recipe import override, read_recipe
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lep.config.settings import Count, Settings
+from lep.config.base import Count, Settings
 
 Texts = dict[str, Annotated[list[Path], Field(min_length=1)]]
 """Files of documents (.jsonl, .txt, .parquet) by the language or kind of their text: `{de: [german.jsonl]}`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
-from lep.config.settings import Settings
+from lep.config.base import Settings
 
 
 @dataclass(frozen=True)

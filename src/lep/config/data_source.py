@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import field_validator, model_validator
 
-from lep.config.settings import How, Settings
+from lep.config.base import How, Settings
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
