@@ -32,7 +32,7 @@ from torch import Tensor
 from lep.core.initialization import initialize
 from lep.core.least_squares import BlockedQR, IllConditioned, NormalEquations
 from lep.core.propagation import Fit, fit_projection, propagate
-from lep.core.rows import spans
+from lep.core.table_rows import spans
 from lep.core.vocabulary import VocabularyMap
 from lep.io.checkpoint import lay_out
 from lep.io.model import open_model, write_json

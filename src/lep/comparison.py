@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lep.core.metrics import bytes_per_token, symbols_per_token
-from lep.core.scripts import script_of
+from lep.core.unicode_scripts import script_of
 from lep.core.vocabulary import Kind, Vocabulary
 from lep.errors import DataError
 from lep.io.corpus import Split, corpus_documents, corpus_languages

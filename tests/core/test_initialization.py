@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lep.core import rows
+from lep.core import table_rows as rows
 from lep.core.initialization import check_shapes, initialize
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lep.core import rows
+from lep.core import table_rows as rows
 from lep.core.propagation import Fit, best, fit_projection, keep_special, propagate
 from lep.core.vocabulary import VocabularyMap
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lep.core.merges import merge
+from lep.core.bpe import merge
 from lep.engine.learning import MINIMUM, learn_merges, learn_unigram, letters
 from lep.errors import DataError, TokenizerError
 

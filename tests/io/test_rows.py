@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from lep.core.rows import Rows, WritableRows
+from lep.core.table_rows import Rows, WritableRows
 from lep.errors import CheckpointError
 from lep.io.rows import StoredRows
 from lep.io.tensors import read_header

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from lep.cli.main import main
 from lep.config import Advise, Retokenize
-from lep.core import advice
+from lep.core import vocabulary_sizing as advice
 from lep.errors import DataError, LepError, TokenizerError, UsageError
 from lep.io.artifact import read_manifest
 from lep.reporting.advice import assumptions, parse_advised, tables, why

@@ -216,7 +216,7 @@ def test_it_is_what_a_dense_t_gives_in_blocks_or_at_once_and_only_tables_are_rea
 
     with tempfile.TemporaryDirectory() as folder:
         family = make(Path(folder))
-        with patch("lep.core.rows.BLOCK", block), patch.object(StoredRows, "__getitem__", watched):
+        with patch("lep.core.table_rows.BLOCK", block), patch.object(StoredRows, "__getitem__", watched):
             found = family.run(method=method)
         assert touched <= {
             place for which in ("base", "adapted", "instruct", "out") for place in places(family.root / which)

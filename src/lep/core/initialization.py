@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lep.core.rows import Rows, WritableRows, spans
+from lep.core.table_rows import Rows, WritableRows, spans
 from lep.core.vocabulary import VocabularyMap
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lep.core.least_squares import BlockedQR, IllConditioned, NormalEquations, Solution
-from lep.core.rows import Rows, WritableRows, block_rows, spans
+from lep.core.table_rows import Rows, WritableRows, block_rows, spans
 from lep.core.vocabulary import VocabularyMap
 
 Method = Literal["swap", "overlap", "conversion"]

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lep.core.rows import Rows
+from lep.core.table_rows import Rows
 
 Segment = Callable[[bytes], Sequence[int]]
 

@@ -10,7 +10,7 @@ from functools import cache
 
 import torch
 
-from lep.core.rows import BLOCK
+from lep.core.table_rows import BLOCK
 from lep.engine.cross_entropy import GPU_CACHE_BYTES, GPU_LOGITS_BYTES, LOGITS_BYTES
 from lep.engine.machine import NODE, Machine
 from lep.engine.peak import peak_operations_per_second

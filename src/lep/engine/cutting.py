@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lep.core.merges import parts
+from lep.core.bpe import parts
 from lep.core.vocabulary import Kind
 from lep.engine.extension import check_merges
 from lep.errors import DataError

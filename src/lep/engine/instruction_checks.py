@@ -12,10 +12,10 @@ from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
-from lep.core.rows import Rows
+from lep.core.table_rows import Rows
+from lep.core.untrained_rows import untrained_ids
 from lep.engine.leaks import Leak, find_leaks
 from lep.engine.rendering import Rendered, Span
-from lep.engine.untrained import untrained_ids
 from lep.errors import CheckpointError, DataError, TokenizerError
 from lep.io.conversations import Conversation
 

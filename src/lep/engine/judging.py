@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from lep.core.scripts import NO_LETTERS, script_of
+from lep.core.unicode_scripts import NO_LETTERS, script_of
 from lep.engine.answering import Messages, NoAnswer
 from lep.engine.generation import Answer
 from lep.engine.languages import identify_language

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from lep.core.merges import merge
+from lep.core.bpe import merge
 from lep.core.vocabulary import Kind
 from lep.engine.extension import Addition, Additions, check_merges, extended
 from lep.io.tokenizer_files import TokenizerFile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from lep.core.advice import Size, counts_at, doublings
+from lep.core.vocabulary_sizing import Size, counts_at, doublings
 from lep.engine.vocabularies import Built, Draft
 from lep.io.tokenizer_files import TokenizerFile
 

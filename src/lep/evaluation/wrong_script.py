@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lep.core.scripts import NO_LETTERS, script_of
+from lep.core.unicode_scripts import NO_LETTERS, script_of
 from lep.evaluation.intervals import share
 
 _MIXED = {"Hiragana": "Han", "Katakana": "Han"}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lep.core.rows import Rows
+from lep.core.table_rows import Rows
 from lep.core.vocabulary import Kind, Vocabulary
 from lep.inspection.findings import Fact, Finding, Folder, Problem, Remark, counted, few, named
 

@@ -16,7 +16,7 @@ from lep.io.tensors import FLOATS, Entry
 
 @dataclass(frozen=True)
 class StoredRows:
-    """A table in a file, `vocab × dim`: what `lep.core.rows` calls rows.
+    """A table in a file, `vocab × dim`: what `lep.core.table_rows` calls rows.
 
     Not mapped into memory: what was read does not stay, and a file that is cut short, or a disk that is full, is an
     error and no crash.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lep.core.rows import Rows
+from lep.core.table_rows import Rows
 from lep.errors import CheckpointError
 from lep.io.adapters import SETTINGS, Adapter, is_adapter, open_adapter
 from lep.io.changes import Changes, add, difference

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from lep.core.advice import DOUBLING, PADDING, SEEN, SEEN_SHARE, WORTH, Model, Point, Recommendation, Text
+from lep.core.vocabulary_sizing import DOUBLING, PADDING, SEEN, SEEN_SHARE, WORTH, Model, Point, Recommendation, Text
 from lep.reporting import rounding
 from lep.reporting.words import language_name
 
@@ -250,4 +250,4 @@ _AGAINST: Mapping[str, Callable[[Advised, Point], str]] = {
     "covered": _covered,
     "sweep": _looked_at,
 }
-"""What speaks against more, in words, by `lep.core.advice.Limit`."""
+"""What speaks against more, in words, by `lep.core.vocabulary_sizing.Limit`."""

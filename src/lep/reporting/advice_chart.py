@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lep.core.advice import SEEN_SHARE, Point
+from lep.core.vocabulary_sizing import SEEN_SHARE, Point
 from lep.reporting import rounding
 from lep.reporting.advice import Advised
 from lep.reporting.svg import ACCENT, INK, MUTED, RULE, apart, draw_file

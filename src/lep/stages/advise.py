@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lep.config import Advise
-from lep.core.advice import Model, Text, doublings, padded, recommend, weigh
+from lep.core.vocabulary_sizing import Model, Text, doublings, padded, recommend, weigh
 from lep.engine.extension import check_merges
 from lep.engine.sweep import sweep
 from lep.engine.vocabularies import Draft, extended_draft, optimized_draft

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lep.config import Propagate, paths
 from lep.core.propagation import HELDOUT, METHODS, Fit, Projection, best, fit_projection, keep_special, propagate
-from lep.core.rows import spans
-from lep.core.scripts import script_of
+from lep.core.table_rows import spans
+from lep.core.unicode_scripts import script_of
 from lep.core.vocabulary import Kind, VocabularyMap
 from lep.engine.chat import check_chat
 from lep.engine.cost import Cost, propagation_cost

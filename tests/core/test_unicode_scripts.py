@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lep.core.scripts import script_of
+from lep.core.unicode_scripts import script_of
 
 
 @pytest.mark.parametrize(

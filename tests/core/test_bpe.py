@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from lep.core.merges import merge, parts
+from lep.core.bpe import merge, parts
 
 RULES = {("a", "b"): (0, "ab"), ("b", "c"): (1, "bc"), ("ab", "c"): (2, "abc"), ("a", "a"): (3, "aa")}
 

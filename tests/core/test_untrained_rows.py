@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lep.core import rows
-from lep.engine.untrained import untrained_ids
+from lep.core import table_rows as rows
+from lep.core.untrained_rows import untrained_ids
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lep.core.advice import (
+from lep.core.bpe import merge
+from lep.core.vocabulary_sizing import (
     Density,
     Model,
     Point,
@@ -22,7 +23,6 @@ from lep.core.advice import (
     recommend,
     weigh,
 )
-from lep.core.merges import merge
 
 TEXTS = {"ru": Text(symbols=1200, bytes=2400, words=200), "en": Text(symbols=1000, bytes=1000, words=100)}
 BASE = Size(0, 600, {"ru": 600, "en": 250}, [], 0.0)

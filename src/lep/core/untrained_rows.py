@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from lep.core.rows import Rows, spans
+from lep.core.table_rows import Rows, spans
 
 SHORT = 0.1
 """A row is short below this share of the median norm."""
