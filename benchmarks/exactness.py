@@ -13,7 +13,7 @@ from itertools import permutations
 from pathlib import Path
 
 from lep.core.vocabulary import Kind, VocabularyMap
-from lep.io.tokenizer_files import TokenizerFile, map_vocabularies, read_tokenizer
+from lep.io.tokenizer_file import TokenizerFile, map_vocabularies, read_tokenizer
 
 COLUMNS = f"{'old':<12}{'new':<12}{'tokens':>9}{'shared':>9}{'composed':>9}{'pieces':>8}{'exact %':>9}{'seconds':>9}"
 

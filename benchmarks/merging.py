@@ -22,8 +22,8 @@ from transformers import PreTrainedModel
 from lep.config import Tuning
 from lep.engine.learnt import let_learn, write_learnt
 from lep.engine.models import device, load_model, load_tokenizer
-from lep.io.checkpoint import copy_tokenizer
-from lep.io.model import open_model
+from lep.io.model_folder import open_model
+from lep.io.model_writer import copy_tokenizer
 
 WAYS = list(product(("lora", "dora", "none"), ("all", "first_last"), ("frozen", "both")))
 STEPS, RATE = 3, 1e-3

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lep.config import Retokenize
-from lep.io.tokenizer_files import read_tokenizer
+from lep.io.tokenizer_file import read_tokenizer
 from lep.stages import retokenize
 
 PAPER: dict[str, dict[str, tuple[float, dict[str, int]]]] = {

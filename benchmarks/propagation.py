@@ -34,11 +34,11 @@ from lep.core.least_squares import BlockedQR, IllConditioned, NormalEquations
 from lep.core.propagation import Fit, fit_projection, propagate
 from lep.core.table_rows import spans
 from lep.core.vocabulary import VocabularyMap
-from lep.io.checkpoint import lay_out
-from lep.io.model import open_model, write_json
-from lep.io.rows import StoredRows
-from lep.io.tensors import read_header, write_shard
-from lep.io.tokenizer_files import map_vocabularies, read_tokenizer
+from lep.io.model_folder import open_model, write_json
+from lep.io.model_writer import lay_out
+from lep.io.safetensors_files import read_header, write_shard
+from lep.io.stored_rows import StoredRows
+from lep.io.tokenizer_file import map_vocabularies, read_tokenizer
 
 FOLDER = Path("build/benchmark")
 DIM, LAYERS, KEY_VALUE, INNER = 4096, 32, 1024, 14336

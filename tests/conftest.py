@@ -189,8 +189,8 @@ def _make_model(
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from lep.io.checkpoint import copy_tokenizer
-    from lep.io.tokenizer_files import read_tokenizer
+    from lep.io.model_writer import copy_tokenizer
+    from lep.io.tokenizer_file import read_tokenizer
 
     read = read_tokenizer(tokenizer)
     end = read.added.get(SPECIAL[0], 0)
@@ -283,7 +283,7 @@ def _write_tiktoken(source: Path, target: Path) -> None:
 
 
 def _write_metaspace(source: Path, target: Path) -> None:
-    from lep.io.tokenizer_files import read_tokenizer
+    from lep.io.tokenizer_file import read_tokenizer
 
     prepend, replace = {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}}
     normalizer = {"type": "Sequence", "normalizers": [prepend, replace | {"content": "▁"}]}

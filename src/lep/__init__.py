@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from lep.core.propagation import Fit, Projection, best, fit_projection, keep_special, propagate
     from lep.core.vocabulary import Kind, Vocabulary, VocabularyMap, vocabulary_map
     from lep.errors import LepError
-    from lep.io.model import ModelFolder, open_model
-    from lep.io.tokenizer_files import TokenizerFile, map_vocabularies, read_tokenizer
+    from lep.io.model_folder import ModelFolder, open_model
+    from lep.io.tokenizer_file import TokenizerFile, map_vocabularies, read_tokenizer
 
 _HOME = {
     "Initialization": "lep.core.initialization",
@@ -30,11 +30,11 @@ _HOME = {
     "VocabularyMap": "lep.core.vocabulary",
     "vocabulary_map": "lep.core.vocabulary",
     "LepError": "lep.errors",
-    "ModelFolder": "lep.io.model",
-    "open_model": "lep.io.model",
-    "TokenizerFile": "lep.io.tokenizer_files",
-    "map_vocabularies": "lep.io.tokenizer_files",
-    "read_tokenizer": "lep.io.tokenizer_files",
+    "ModelFolder": "lep.io.model_folder",
+    "open_model": "lep.io.model_folder",
+    "TokenizerFile": "lep.io.tokenizer_file",
+    "map_vocabularies": "lep.io.tokenizer_file",
+    "read_tokenizer": "lep.io.tokenizer_file",
 }
 
 __all__ = [

@@ -13,7 +13,7 @@ from lep.core.vocabulary import Kind, Vocabulary
 from lep.errors import DataError
 from lep.io.corpus import Split, corpus_documents, corpus_languages
 from lep.io.documents import beginning
-from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
+from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 CHARACTERS = 1_000_000
 """So much of each language is read, about."""

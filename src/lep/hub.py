@@ -10,8 +10,8 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from lep.errors import CheckpointError, EndpointError, UsageError
 from lep.inspection import inspect
-from lep.io.checkpoint import LEP_FILES
 from lep.io.model_card import CARD
+from lep.io.model_writer import LEP_FILES
 from lep.reporting.card import required_beginning
 
 _COMMIT = "Model, tokenizer and card"

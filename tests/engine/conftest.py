@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lep.engine.words import splitter
-from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
+from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 Words = list[tuple[str, int]]
 

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from lep.core.vocabulary import Kind
 from lep.engine.cutting import Cut, cut
 from lep.errors import DataError, TokenizerError
-from lep.io.sentencepiece_files import write_sentencepiece
-from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
+from lep.io.sentencepiece_file import write_sentencepiece
+from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 SIZES = {
     "pairs": 380,

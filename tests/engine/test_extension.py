@@ -15,8 +15,8 @@ from lep.core.vocabulary import Kind
 from lep.engine import extension
 from lep.engine.extension import Additions, continue_merges, extended
 from lep.errors import TokenizerError
-from lep.io.sentencepiece_files import write_sentencepiece
-from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
+from lep.io.sentencepiece_file import write_sentencepiece
+from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 NEW = 150
 BYTE_LEVEL = ("pairs", "strings", "ignore_merges", "tiktoken")

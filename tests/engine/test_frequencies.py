@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from lep.engine import frequencies
 from lep.engine.frequencies import token_frequencies
 from lep.io.corpus import HELDOUT_SHARE, document_digest, is_heldout
-from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
+from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 END = "<|endoftext|>"
 CUTTING = {"truncation": {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}}

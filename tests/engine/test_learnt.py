@@ -15,7 +15,7 @@ from lep.engine.layers import learning_layers, learnt_weights
 from lep.engine.learnt import let_learn, write_learnt
 from lep.engine.models import load_model
 from lep.errors import CheckpointError
-from lep.io.model import open_model
+from lep.io.model_folder import open_model
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 LAYERS = 3

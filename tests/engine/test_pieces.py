@@ -14,7 +14,7 @@ from lep.core.vocabulary import Kind
 from lep.engine.extension import Additions, extended
 from lep.engine.pieces import continue_with_pieces
 from lep.errors import TokenizerError
-from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
+from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 PAIRS = [
     (base, source)

@@ -14,8 +14,8 @@ from lep.core.vocabulary import Kind
 from lep.engine.extension import has_digit
 from lep.engine.vocabularies import bpe_draft, unigram_draft
 from lep.errors import DataError
-from lep.io.sentencepiece_files import write_sentencepiece
-from lep.io.tokenizer_files import TokenizerFile, map_vocabularies, read_tokenizer
+from lep.io.sentencepiece_file import write_sentencepiece
+from lep.io.tokenizer_file import TokenizerFile, map_vocabularies, read_tokenizer
 
 LEARNT = 150
 BASES = ("pairs", "strings", "tiktoken", "sentencepiece_bpe", "metaspace", "english", "user_defined", "unigram")

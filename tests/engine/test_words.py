@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lep.engine.words import WordMix, Words, count_words, splitter
 from lep.errors import DataError
-from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
+from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 BATCHES = st.lists(st.lists(st.text("abcé😀▁\n\"'\u2028", min_size=1, max_size=2), max_size=12), max_size=12)
 

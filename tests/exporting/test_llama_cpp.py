@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.io.pre_tokenizers import CHECK_TEXT
-from lep.io.tokenizer_files import read_tokenizer
+from lep.io.tokenizer_file import read_tokenizer
 
 from .families import FAMILIES
 

@@ -10,7 +10,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from lep.inspection import inspect
-from lep.io.tokenizer_files import read_tokenizer
+from lep.io.tokenizer_file import read_tokenizer
 
 NAME = f"transformers {transformers.__version__}"
 

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lep.errors import CheckpointError
-from lep.io.adapters import SETTINGS, WEIGHTS, open_adapter
-from lep.io.model import open_model
+from lep.io.lora_adapter import SETTINGS, WEIGHTS, open_adapter
+from lep.io.model_folder import open_model
 
 QUERY, PREFIX = "model.layers.1.self_attn.q_proj.weight", "base_model.model."
 

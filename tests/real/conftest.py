@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lep.core.vocabulary import VocabularyMap
-from lep.io.tokenizer_files import TokenizerFile, map_vocabularies, read_tokenizer
+from lep.io.tokenizer_file import TokenizerFile, map_vocabularies, read_tokenizer
 
 FOLDER = Path(os.environ.get("LEP_REAL_TOKENIZERS") or Path(__file__).parents[2] / "build" / "real")
 

@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from lep.config import Retokenize
-from lep.io.tokenizer_files import map_vocabularies, read_tokenizer
+from lep.io.tokenizer_file import map_vocabularies, read_tokenizer
 from lep.stages import retokenize
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

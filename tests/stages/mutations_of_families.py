@@ -233,7 +233,7 @@ def cut_meanwhile(which: str) -> Callable[[World], None]:
     """A file that becomes shorter between two reads."""
 
     def change(world: World) -> None:
-        from lep.io.rows import StoredRows
+        from lep.io.stored_rows import StoredRows
 
         original, path = StoredRows.__getitem__, shard_of(world.settings[which])
 
@@ -241,7 +241,7 @@ def cut_meanwhile(which: str) -> Callable[[World], None]:
             os.truncate(path, min(path.stat().st_size, 700))
             return original(self, rows)
 
-        world.patches["lep.io.rows.StoredRows.__getitem__"] = shorter
+        world.patches["lep.io.stored_rows.StoredRows.__getitem__"] = shorter
         world.loses = path
 
     return change
@@ -251,7 +251,7 @@ SPACE, RIGHT = "No space left.*make room", "yourself the right"
 
 DISKS: Cases = {
     "full when space is taken": (fails("os.posix_fallocate", errno.ENOSPC), SPACE),
-    "full when rows are written": (fails("lep.io.rows.StoredRows.__setitem__", errno.ENOSPC), SPACE),
+    "full when rows are written": (fails("lep.io.stored_rows.StoredRows.__setitem__", errno.ENOSPC), SPACE),
     "full when files are copied": (fails("shutil.copyfile", errno.ENOSPC), SPACE),
     "full when text is written": (fails("pathlib.Path.write_text", errno.ENOSPC), SPACE),
     "full when the manifest is written": (fails("os.fsync", errno.ENOSPC), SPACE),
@@ -263,7 +263,7 @@ DISKS: Cases = {
     "read-only": (fails("pathlib.Path.mkdir", errno.EROFS), RIGHT),
     "not the user's": (fails("pathlib.Path.mkdir", errno.EACCES), RIGHT),
     "broken when it is read": (fails("lep.io.artifact._contents", errno.EIO), "does not answer"),
-    "broken when it is written": (fails("lep.io.rows.StoredRows.__setitem__", errno.EIO), "does not answer"),
+    "broken when it is written": (fails("lep.io.stored_rows.StoredRows.__setitem__", errno.EIO), "does not answer"),
     "without hard links": (fails("os.link", errno.EPERM), None),
     "without copies inside the kernel": (fails("os.copy_file_range", errno.EXDEV), None),
     "that loses a part of base": (cut_meanwhile("base"), "became shorter while it was read"),

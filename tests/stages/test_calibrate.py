@@ -17,8 +17,8 @@ from lep.config import Calibrate
 from lep.engine import answering, endpoint
 from lep.engine.copy_tasks import copy_tasks
 from lep.errors import DataError, EndpointError, TokenizerError, UsageError
-from lep.io.checkpoint import ANSWERS
-from lep.io.model import open_model
+from lep.io.model_folder import open_model
+from lep.io.model_writer import ANSWERS
 from lep.pipeline import room_steps
 
 Make = Callable[..., Calibrate]

@@ -18,7 +18,7 @@ import yaml
 
 from lep import pipeline
 from lep.io.artifact import read_manifest
-from lep.io.checkpoint import TRAINING_LOG
+from lep.io.model_writer import TRAINING_LOG
 
 WAYS = ("ddp", "fsdp2")
 LEP = ("-m", "lep.cli.main")

@@ -20,9 +20,9 @@ from transformers import (
 
 from lep.config import Initialize, Propagate
 from lep.errors import CheckpointError
-from lep.io.checkpoint import copy_tokenizer
 from lep.io.families import FAMILIES
-from lep.io.model import open_model, read_json, write_json
+from lep.io.model_folder import open_model, read_json, write_json
+from lep.io.model_writer import copy_tokenizer
 
 OLD, NEW, WIDTH = 500, 560, 32
 SPECIAL = [0, 1, 2]

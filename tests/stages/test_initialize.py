@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from lep.config import Initialize
 from lep.errors import CheckpointError, TokenizerError
-from lep.io.checkpoint import COMPOSED_ROWS
-from lep.io.model import open_model, read_json
-from lep.io.tokenizer_files import read_tokenizer
+from lep.io.model_folder import open_model, read_json
+from lep.io.model_writer import COMPOSED_ROWS
+from lep.io.tokenizer_file import read_tokenizer
 
 TABLES = {"model.embed_tokens.weight", "lm_head.weight"}
 

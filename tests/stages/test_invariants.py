@@ -24,9 +24,9 @@ from torch import Tensor
 from lep.config import Propagate
 from lep.core.propagation import METHODS
 from lep.core.vocabulary import Kind, VocabularyMap
-from lep.io.rows import StoredRows
-from lep.io.tensors import open_checkpoint
-from lep.io.tokenizer_files import TokenizerFile, map_vocabularies, read_tokenizer
+from lep.io.safetensors_files import open_checkpoint
+from lep.io.stored_rows import StoredRows
+from lep.io.tokenizer_file import TokenizerFile, map_vocabularies, read_tokenizer
 from lep.stages import propagate
 
 from . import edits

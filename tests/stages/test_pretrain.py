@@ -20,8 +20,8 @@ from lep.engine import watch
 from lep.engine.models import load_model, load_tokenizer
 from lep.engine.packing import pack_corpus
 from lep.errors import ArtifactError, DataError, LepError, UsageError
-from lep.io.checkpoint import COMPOSED_ROWS, TRAINING_LOG
-from lep.io.model import open_model
+from lep.io.model_folder import open_model
+from lep.io.model_writer import COMPOSED_ROWS, TRAINING_LOG
 
 TABLES = {"tied": {"model.embed_tokens.weight"}, "untied": {"model.embed_tokens.weight", "lm_head.weight"}}
 KINDS = tuple(TABLES)

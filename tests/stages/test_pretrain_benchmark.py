@@ -13,7 +13,7 @@ import torch
 from lep.config import Benchmark, Pretrain
 from lep.engine.models import load_model, load_tokenizer
 from lep.evaluation.benchmark import score_model
-from lep.io.checkpoint import TRAINING_LOG
+from lep.io.model_writer import TRAINING_LOG
 from lep.reporting.numbers import Pretrained, parse
 
 TASKS = ["darumeru_rucola", "darumeru_use"]

@@ -14,8 +14,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from lep.config import Collect, Initialize
 from lep.engine import packing
 from lep.errors import CheckpointError, DataError, UsageError
-from lep.io.checkpoint import COMPOSED_ROWS, copy_tokenizer
-from lep.io.tokenizer_files import read_tokenizer
+from lep.io.model_writer import COMPOSED_ROWS, copy_tokenizer
+from lep.io.tokenizer_file import read_tokenizer
 from lep.stages import pretrain
 
 from .test_pretrain import BATCH, BLOCK, STEPS, settings

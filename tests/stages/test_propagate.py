@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.config import Propagate
 from lep.errors import CheckpointError, TokenizerError
-from lep.io.checkpoint import COMPOSED_ROWS
-from lep.io.model import open_model, read_json, write_json
-from lep.io.tensors import Checkpoint, Entry
-from lep.io.tokenizer_files import read_tokenizer
+from lep.io.model_folder import open_model, read_json, write_json
+from lep.io.model_writer import COMPOSED_ROWS
+from lep.io.safetensors_files import Checkpoint, Entry
+from lep.io.tokenizer_file import read_tokenizer
 
 METHODS = ("swap", "overlap", "conversion")
 TABLES = {"model.embed_tokens.weight", "lm_head.weight"}

@@ -16,8 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from lep.config import Initialize, Propagate, Retokenize
 from lep.errors import TokenizerError
-from lep.io.checkpoint import copy_tokenizer
-from lep.io.model import read_json, write_json
+from lep.io.model_folder import read_json, write_json
+from lep.io.model_writer import copy_tokenizer
 
 EMBED, DIM = "model.embed_tokens.weight", 32
 END, START, STOP, CALL, BACK = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<call>", "</call>"

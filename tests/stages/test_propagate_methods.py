@@ -22,7 +22,7 @@ from lep import pipeline
 from lep.config import Propagate, Tables
 from lep.core.least_squares import NormalEquations
 from lep.errors import CheckpointError
-from lep.io.model import read_json
+from lep.io.model_folder import read_json
 from lep.stages import propagate as stage
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.config import Propagate
 from lep.errors import CheckpointError
-from lep.io.model import read_json, write_json
+from lep.io.model_folder import read_json, write_json
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 QUERY = "model.layers.1.self_attn.q_proj.weight"

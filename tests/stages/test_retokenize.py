@@ -13,7 +13,7 @@ from lep.config import Retokenize
 from lep.errors import TokenizerError
 from lep.io.artifact import Manifest, read_manifest
 from lep.io.corpus import corpus_documents
-from lep.io.tokenizer_files import read_tokenizer
+from lep.io.tokenizer_file import read_tokenizer
 from lep.stages import retokenize
 
 BASES = ("byte_level", "sentencepiece_bpe", "metaspace", "sentencepiece_unigram")

@@ -14,7 +14,7 @@ from lep.config import Retokenize
 from lep.core.vocabulary import Kind
 from lep.errors import DataError, TokenizerError
 from lep.io.corpus import heldout_excerpt
-from lep.io.tokenizer_files import read_tokenizer
+from lep.io.tokenizer_file import read_tokenizer
 
 
 @pytest.fixture

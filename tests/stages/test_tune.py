@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lep.config import Tune, free
 from lep.engine.copy_tasks import copy_tasks
 from lep.errors import DataError, TokenizerError, UsageError
-from lep.io.model import open_model
+from lep.io.model_folder import open_model
 
 KINDS = ("tied", "untied")
 

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.cli.main import main
 from lep.io.artifact import read_manifest
-from lep.io.model import open_model
-from lep.io.tokenizer_files import read_tokenizer
+from lep.io.model_folder import open_model
+from lep.io.tokenizer_file import read_tokenizer
 
 METHODS = ("swap", "overlap", "conversion")
 ROOMS = ("collect", "retokenize", "initialize", "pretrain", "tune", *(f"propagate/{m}" for m in METHODS))

@@ -247,8 +247,8 @@ def _inspect(options: argparse.Namespace, console: Console) -> int:
 
 def _card(options: argparse.Namespace, console: Console) -> int:
     from lep.io.artifact import read_manifest
-    from lep.io.model import within
     from lep.io.model_card import CARD
+    from lep.io.model_folder import within
     from lep.progress import listen
     from lep.reporting.card import add_numbers, write_card
 

@@ -16,8 +16,8 @@ from lep.core.bpe import parts
 from lep.core.vocabulary import Kind
 from lep.engine.extension import check_merges
 from lep.errors import DataError
-from lep.io.tokenizer_files import TokenizerFile
-from lep.io.tokenizer_state import with_model
+from lep.io.tokenizer_file import TokenizerFile
+from lep.io.tokenizer_json import with_model
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from lep.core.vocabulary import Kind
 from lep.engine.learning import learn_merges, letters
 from lep.engine.words import character_counts
 from lep.errors import TokenizerError
-from lep.io.tokenizer_files import TokenizerFile
+from lep.io.tokenizer_file import TokenizerFile
 
 SURPLUS = 1.1
 """Merges learnt for each one wanted: some are dropped (see `_keep`)."""

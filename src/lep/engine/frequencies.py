@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lep.io.corpus import corpus_bytes, corpus_documents, corpus_languages
-from lep.io.tokenizer_files import TokenizerFile
+from lep.io.tokenizer_file import TokenizerFile
 from lep.progress import progress
 
 _BATCH = 1000

@@ -14,9 +14,9 @@ from transformers.pytorch_utils import Conv1D
 
 from lep.config import Tuning
 from lep.engine.layers import Became, add_adapters, decoder_layers, learnt_weights, let_whole_layers_learn
-from lep.io.checkpoint import copy_tokenizer, copy_with_tables, lay_out
-from lep.io.model import ModelFolder, stored_names
-from lep.io.tensors import view
+from lep.io.model_folder import ModelFolder, stored_names
+from lep.io.model_writer import copy_tokenizer, copy_with_tables, lay_out
+from lep.io.safetensors_files import view
 
 
 def let_learn(model: PreTrainedModel, settings: Tuning, *, source: ModelFolder) -> None:

@@ -19,7 +19,7 @@ from lep.engine.packing import IGNORED
 from lep.engine.rendering import Rendered, render
 from lep.errors import DataError
 from lep.io.conversations import Conversation, read_prompts, sift, turns
-from lep.io.model import ModelFolder, open_model, read_json, text_config
+from lep.io.model_folder import ModelFolder, open_model, read_json, text_config
 from lep.io.preferences import Preference, Verdict
 from lep.io.records import read_records
 from lep.progress import note, progress

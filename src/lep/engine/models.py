@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.integrations.liger import apply_liger_kernel
 
 from lep.errors import CheckpointError, TokenizerError, UsageError
-from lep.io.model import read_json, within
+from lep.io.model_folder import read_json, within
 
 
 def device() -> torch.device:

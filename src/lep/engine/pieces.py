@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lep.core.bpe import merge
 from lep.core.vocabulary import Kind
 from lep.engine.extension import Addition, Additions, check_merges, extended
-from lep.io.tokenizer_files import TokenizerFile
+from lep.io.tokenizer_file import TokenizerFile
 
 
 @dataclass(frozen=True)

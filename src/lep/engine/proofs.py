@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lep.core.vocabulary import Kind, Vocabulary
-from lep.io.tokenizer_files import TokenizerFile
+from lep.io.tokenizer_file import TokenizerFile
 
 STRANGE = 1000
 """Texts of random characters that are probed beside the held-out ones."""

@@ -17,9 +17,9 @@ from lep.core.vocabulary import Kind
 from lep.engine.extension import COVERAGE, has_digit
 from lep.engine.learning import learn_merges, learn_unigram, letters
 from lep.engine.words import character_counts
-from lep.io.sentencepiece_files import State
-from lep.io.tokenizer_files import TokenizerFile
-from lep.io.tokenizer_state import with_model
+from lep.io.sentencepiece_file import State
+from lep.io.tokenizer_file import TokenizerFile
+from lep.io.tokenizer_json import with_model
 
 LAST_RESORT = 10.0
 """How much less probable than the rarest piece a single byte or sign is that the text did not teach."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lep.core.vocabulary_sizing import Size, counts_at, doublings
 from lep.engine.vocabularies import Built, Draft
-from lep.io.tokenizer_files import TokenizerFile
+from lep.io.tokenizer_file import TokenizerFile
 
 
 def sweep(

@@ -38,8 +38,8 @@ from lep.engine.processes import by_main, world
 from lep.engine.sharding import ShardedTrainer, gather, shard, share, whole
 from lep.engine.watch import Watch, last_checkpoint
 from lep.errors import TokenizerError, UsageError
-from lep.io.checkpoint import TRAINING_LOG
-from lep.io.model import open_model
+from lep.io.model_folder import open_model
+from lep.io.model_writer import TRAINING_LOG
 from lep.progress import Advance, progress
 
 _CHECKPOINTS = 3

@@ -14,7 +14,7 @@ from lep.engine.extension import Additions, continue_merges, extended
 from lep.engine.pieces import continue_with_pieces
 from lep.engine.replacement import bpe_frame, learn_bpe, learn_pieces, unigram_frame, with_bpe, with_unigram
 from lep.errors import DataError
-from lep.io.tokenizer_files import TokenizerFile
+from lep.io.tokenizer_file import TokenizerFile
 
 Words = Iterable[tuple[str, int]]
 Wanted = Callable[[int], int]

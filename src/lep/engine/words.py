@@ -18,7 +18,7 @@ from tokenizers import Regex, pre_tokenizers
 
 from lep.errors import DataError
 from lep.io.corpus import corpus_bytes, corpus_documents, corpus_languages
-from lep.io.tokenizer_files import TokenizerFile
+from lep.io.tokenizer_file import TokenizerFile
 from lep.progress import note, progress
 
 SPILL = 2_000_000

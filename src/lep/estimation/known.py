@@ -13,8 +13,8 @@ from lep.engine.machine import Machine
 from lep.engine.sketch import Sketch
 from lep.errors import DataError
 from lep.io.documents import document_files, file_kind, open_packed
-from lep.io.model import read_json, text_config
-from lep.io.tokenizer_files import read_tokenizer
+from lep.io.model_folder import read_json, text_config
+from lep.io.tokenizer_file import read_tokenizer
 
 PACKED = 3.5
 """Bytes of text in a byte of a packed file."""

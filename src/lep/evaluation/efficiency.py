@@ -26,7 +26,7 @@ from lep.evaluation.encoding import encode
 from lep.evaluation.footprint import Footprint, footprint
 from lep.evaluation.ledger import Turns, ledger
 from lep.evaluation.rates import measure_rates
-from lep.io.once import once
+from lep.io.atomic import once
 from lep.progress import progress
 
 

@@ -20,7 +20,7 @@ from lep.exporting.modelfile import Command, commands, modelfile
 from lep.exporting.smaller import program, quantize
 from lep.exporting.vocabulary import GgufVocabulary, gguf_vocabulary
 from lep.exporting.weights import GgufTensor, data, gguf_tensors
-from lep.io.model import ModelFolder, check_rows, open_model
+from lep.io.model_folder import ModelFolder, check_rows, open_model
 from lep.progress import progress
 
 MODELFILE = "Modelfile"

@@ -20,8 +20,8 @@ from lep.core.token_bytes import is_byte_piece
 from lep.core.vocabulary import Kind
 from lep.errors import TokenizerError
 from lep.io.pre_tokenizers import CHECK_TEXT, TAKE_WORDS_WHOLE, closest, known_as
-from lep.io.sentencepiece_files import piece_scores
-from lep.io.tokenizer_files import TokenizerFile
+from lep.io.sentencepiece_file import piece_scores
+from lep.io.tokenizer_file import TokenizerFile
 
 ELSEWHERE = "serve the folder with vLLM or transformers instead"
 _NEVER = -1e4

@@ -15,7 +15,7 @@ from lep.core.vocabulary import Kind
 from lep.errors import TokenizerError
 from lep.exporting.cutting import Cutting, cutting
 from lep.io.pre_tokenizers import CHECK_TEXT
-from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
+from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 _ROLES = ("bos", "eos", "unk", "pad")
 _MORE_ENDS = ("eot", "eom")

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig
 
 from lep.errors import CheckpointError
 from lep.exporting.hyperparameters import INTERLEAVED, rope_factors
-from lep.io.model import ModelFolder
+from lep.io.model_folder import ModelFolder
 
 _BLOCK = 32
 """Numbers that share one scale in q8_0."""

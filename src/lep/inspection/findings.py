@@ -11,9 +11,9 @@ from typing import Any
 from lep.core.vocabulary import Vocabulary
 from lep.errors import TokenizerError
 from lep.io.artifact import MANIFEST
-from lep.io.model import ModelFolder, open_model, read_json, text_config
+from lep.io.model_folder import ModelFolder, open_model, read_json, text_config
 from lep.io.pre_tokenizers import CHECK_TEXT
-from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
+from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 SETTINGS = "tokenizer_config.json"

@@ -8,8 +8,8 @@ from lep.core.vocabulary import Kind, Vocabulary
 from lep.inspection.findings import Fact, Finding, Folder, Problem, Remark, counted, few, language_config
 from lep.inspection.loading import GROUP
 from lep.io.pre_tokenizers import CHECK_TEXT, HASHES, PATTERNS, SAME, check_hash, known_as, patterns
-from lep.io.sentencepiece_files import SENTENCEPIECE, is_tiktoken
-from lep.io.tokenizer_files import read_tokenizer
+from lep.io.sentencepiece_file import SENTENCEPIECE, is_tiktoken
+from lep.io.tokenizer_file import read_tokenizer
 
 PADDING = 64
 """vLLM rounds the rows of a table up to a multiple of this: model_executor/layers/vocab_parallel_embedding.py."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lep.inspection.findings import Fact, Finding, Folder, Problem, Remark, counted
-from lep.io.model import text_config
+from lep.io.model_folder import text_config
 
 
 def about_shapes(folder: Folder) -> Iterator[Finding]:

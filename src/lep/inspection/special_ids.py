@@ -7,7 +7,7 @@ from typing import Any
 
 from lep.core.vocabulary import Kind
 from lep.inspection.findings import GENERATION, SETTINGS, Fact, Finding, Folder, Problem, Remark, language_config, named
-from lep.io.sentencepiece_files import SENTENCEPIECE, special_names
+from lep.io.sentencepiece_file import SENTENCEPIECE, special_names
 
 _ROLES = ("bos", "eos", "pad", "unk")
 _CONFIG = "config.json"

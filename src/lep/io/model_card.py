@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
-from lep.io.model import read_json
+from lep.io.model_folder import read_json
 
 CARD = "README.md"
 """A model's card in its folder, as the hub expects it."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from lep.config import ROOMS, flatten, free
 from lep.io.artifact import Manifest
-from lep.io.model import read_json
+from lep.io.model_folder import read_json
 from lep.reporting import rounding
 from lep.reporting.card_numbers import section
 from lep.reporting.facts import versions

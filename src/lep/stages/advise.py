@@ -16,9 +16,9 @@ from lep.engine.vocabularies import Draft, extended_draft, optimized_draft
 from lep.engine.words import WordMix, count_words
 from lep.errors import DataError, TokenizerError, UsageError
 from lep.io.corpus import heldout_excerpts
-from lep.io.model import check_rows, open_model
-from lep.io.tensors import INDEX, SINGLE
-from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
+from lep.io.model_folder import check_rows, open_model
+from lep.io.safetensors_files import INDEX, SINGLE
+from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 from lep.progress import note
 from lep.reporting.advice import Advised, assumptions, why
 from lep.reporting.advice_chart import chart

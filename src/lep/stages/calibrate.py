@@ -23,8 +23,8 @@ from lep.engine.processes import by_main, micro_batches
 from lep.engine.selection import ANSWERING, JUDGING, Judged, answer_and_judge, dropped
 from lep.engine.tuning import tune
 from lep.errors import DataError
-from lep.io.checkpoint import ANSWERS
 from lep.io.conversations import Conversation, read_prompts, sift
+from lep.io.model_writer import ANSWERS
 from lep.io.records import origin_records, write_rows
 from lep.progress import note
 

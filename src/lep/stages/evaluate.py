@@ -19,8 +19,8 @@ from lep.evaluation.generation import answer_items, expected, score, side_by_sid
 from lep.evaluation.side_effects import compare_side_effects, measure_side_effects
 from lep.evaluation.texts import read_texts
 from lep.evaluation.wrong_script import pairs, written_in_benchmark, wrong_scripts
+from lep.io.atomic import once
 from lep.io.items import read_items
-from lep.io.once import once
 from lep.progress import note, progress
 
 NOTHING = {"symbols_per_token": {}, "bits_per_byte": {}, "skills": None, "answers": [], "continuations": []}

@@ -10,11 +10,11 @@ from typing import Any
 from lep.config import Initialize
 from lep.core.initialization import initialize
 from lep.errors import TokenizerError
-from lep.io.checkpoint import COMPOSED_ROWS, copy_tokenizer, copy_with_tables, lay_out
 from lep.io.families import TableNames
-from lep.io.model import check_rows, open_model
-from lep.io.special_ids import renumber
-from lep.io.tokenizer_files import map_vocabularies, read_tokenizer
+from lep.io.model_folder import check_rows, open_model
+from lep.io.model_writer import COMPOSED_ROWS, copy_tokenizer, copy_with_tables, lay_out
+from lep.io.token_id_config import renumber
+from lep.io.tokenizer_file import map_vocabularies, read_tokenizer
 
 
 def run(settings: Initialize, out: Path) -> dict[str, Any]:

@@ -27,9 +27,9 @@ from lep.engine.samples import Samples
 from lep.engine.tables import TrainableTables
 from lep.errors import CheckpointError, DataError, UsageError
 from lep.extras import need
-from lep.io.checkpoint import COMPOSED_ROWS, TRAINING_LOG
 from lep.io.corpus import heldout_excerpts
-from lep.io.model import ModelFolder, check_rows, open_model, stored_names
+from lep.io.model_folder import ModelFolder, check_rows, open_model, stored_names
+from lep.io.model_writer import COMPOSED_ROWS, TRAINING_LOG
 from lep.progress import note
 
 WORSE = 1.0

@@ -21,12 +21,12 @@ from lep.engine.cost import Cost, propagation_cost
 from lep.engine.frequencies import token_frequencies
 from lep.engine.models import check_device
 from lep.errors import CheckpointError, TokenizerError
-from lep.io.checkpoint import Layout, copy_tokenizer, copy_with_tables, lay_out
 from lep.io.families import TableNames
-from lep.io.siblings import Sibling, new_layers, open_sibling
-from lep.io.special_ids import renumber
-from lep.io.tokenizer_files import TokenizerFile, map_vocabularies, read_tokenizer
-from lep.io.tokenizer_state import with_added_tokens
+from lep.io.model_or_adapter import Sibling, new_layers, open_sibling
+from lep.io.model_writer import Layout, copy_tokenizer, copy_with_tables, lay_out
+from lep.io.token_id_config import renumber
+from lep.io.tokenizer_file import TokenizerFile, map_vocabularies, read_tokenizer
+from lep.io.tokenizer_json import with_added_tokens
 from lep.progress import progress
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -25,10 +25,10 @@ from lep.engine.vocabularies import (
 )
 from lep.engine.words import count_words
 from lep.errors import DataError, TokenizerError
-from lep.io.checkpoint import copy_tokenizer, name_special_tokens
 from lep.io.corpus import heldout_excerpts
-from lep.io.sentencepiece_files import SENTENCEPIECE, write_sentencepiece
-from lep.io.tokenizer_files import TokenizerFile, read_tokenizer
+from lep.io.model_writer import copy_tokenizer, name_special_tokens
+from lep.io.sentencepiece_file import SENTENCEPIECE, write_sentencepiece
+from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 from lep.progress import note
 
 PROBE = 200_000

@@ -10,8 +10,8 @@ from typing import Any
 
 from lep.errors import TokenizerError
 from lep.io.families import TEXT_CONFIGS
-from lep.io.model import read_json, write_json
-from lep.io.tokenizer_files import TokenizerFile
+from lep.io.model_folder import read_json, write_json
+from lep.io.tokenizer_file import TokenizerFile
 
 CONFIGURATIONS = ("config.json", "generation_config.json")
 

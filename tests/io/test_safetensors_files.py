@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lep.errors import CheckpointError
-from lep.io import tensors
-from lep.io.tensors import INDEX, SINGLE, open_checkpoint, read_header, view, write_shard
+from lep.io import safetensors_files as tensors
+from lep.io.safetensors_files import INDEX, SINGLE, open_checkpoint, read_header, view, write_shard
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 

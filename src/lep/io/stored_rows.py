@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lep.errors import CheckpointError
-from lep.io.tensors import FLOATS, Entry
+from lep.io.safetensors_files import FLOATS, Entry
 
 
 @dataclass(frozen=True)

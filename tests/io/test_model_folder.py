@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from lep.errors import CheckpointError
 from lep.io.families import TableNames
-from lep.io.model import ModelFolder, check_rows, open_model, read_json, write_json
+from lep.io.model_folder import ModelFolder, check_rows, open_model, read_json, write_json
 
 ROWS, WIDTH = 40, 8
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"

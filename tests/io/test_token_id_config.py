@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from lep.errors import TokenizerError
-from lep.io.model import read_json, write_json
-from lep.io.special_ids import renumber
-from lep.io.tokenizer_files import TokenizerFile
+from lep.io.model_folder import read_json, write_json
+from lep.io.token_id_config import renumber
+from lep.io.tokenizer_file import TokenizerFile
 
 WORDS = ["a", "b", "c", "d", "ab", "cd"]
 

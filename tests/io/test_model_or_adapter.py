@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from lep.errors import CheckpointError
 from lep.io.families import TableNames
-from lep.io.siblings import Sibling, new_layers, open_sibling
+from lep.io.model_or_adapter import Sibling, new_layers, open_sibling
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 QUERY, NORM = "model.layers.0.self_attn.q_proj.weight", "model.norm.weight"

@@ -13,7 +13,7 @@ from typing import Any
 
 from lep.core.token_bytes import SPACE, is_byte_piece
 from lep.errors import TokenizerError
-from lep.io.model import read_json
+from lep.io.model_folder import read_json
 
 State = dict[str, Any]
 """A parsed tokenizer.json."""

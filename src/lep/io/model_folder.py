@@ -11,8 +11,8 @@ from typing import Any
 
 from lep.errors import CheckpointError
 from lep.io.families import FAMILIES, LIKE_EMBED, LIKE_HEAD, TEXT_CONFIGS, WIDTHS, Family, TableNames
-from lep.io.rows import StoredRows
-from lep.io.tensors import FLOATS, Checkpoint, Entry, open_checkpoint, same_bytes
+from lep.io.safetensors_files import FLOATS, Checkpoint, Entry, open_checkpoint, same_bytes
+from lep.io.stored_rows import StoredRows
 
 _TIE = "tie_word_embeddings"
 

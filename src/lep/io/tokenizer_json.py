@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lep.io.sentencepiece_files import State
+from lep.io.sentencepiece_file import State
 
 
 def with_model(state: State, model: State, *, ids: Mapping[str, int]) -> State:

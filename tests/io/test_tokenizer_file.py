@@ -16,7 +16,7 @@ from sentencepiece import SentencePieceProcessor
 from lep.core.token_bytes import byte_level_string
 from lep.core.vocabulary import Kind, Vocabulary
 from lep.errors import TokenizerError
-from lep.io.tokenizer_files import TokenizerFile, map_vocabularies, read_tokenizer
+from lep.io.tokenizer_file import TokenizerFile, map_vocabularies, read_tokenizer
 
 LEARNT = (Kind.NORMAL, Kind.BYTE)
 BYTE_LEVEL = ("byte_level", "russian_byte_level", "tiktoken")

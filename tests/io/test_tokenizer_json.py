@@ -6,8 +6,8 @@ import json
 
 from tokenizers import Tokenizer
 
-from lep.io.tokenizer_files import read_tokenizer
-from lep.io.tokenizer_state import with_model
+from lep.io.tokenizer_file import read_tokenizer
+from lep.io.tokenizer_json import with_model
 
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 

@@ -13,14 +13,14 @@ from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer
 
 from lep.errors import TokenizerError
-from lep.io.sentencepiece_files import (
+from lep.io.sentencepiece_file import (
     is_tiktoken,
     merges_by_score,
     read_sentencepiece,
     special_names,
     write_sentencepiece,
 )
-from lep.io.tokenizer_files import read_tokenizer
+from lep.io.tokenizer_file import read_tokenizer
 
 FORMS = ("bpe", "unigram", "plain", "no_bytes", "nfkc", "symbols")
 TEXT = st.lists(

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.errors import CheckpointError
-from lep.io.checkpoint import TABLES, copy_tokenizer, copy_with_tables, lay_out
-from lep.io.model import open_model, read_json
-from lep.io.tensors import INDEX
-from lep.io.tokenizer_files import read_tokenizer
+from lep.io.model_folder import open_model, read_json
+from lep.io.model_writer import TABLES, copy_tokenizer, copy_with_tables, lay_out
+from lep.io.safetensors_files import INDEX
+from lep.io.tokenizer_file import read_tokenizer
 
 ROWS = 523
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"

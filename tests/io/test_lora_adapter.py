@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from lep.errors import CheckpointError
-from lep.io.adapters import WEIGHTS, is_adapter, open_adapter
-from lep.io.model import open_model
+from lep.io.lora_adapter import WEIGHTS, is_adapter, open_adapter
+from lep.io.model_folder import open_model
 
 QUERY, EMBED, HEAD = "model.layers.1.self_attn.q_proj.weight", "model.embed_tokens.weight", "lm_head.weight"
 PREFIX = "base_model.model."

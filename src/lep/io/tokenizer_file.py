@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from lep.core.token_bytes import BYTES_OF, SPACE, Scheme, byte_level_string, is_byte_piece, utf8_runs
 from lep.core.vocabulary import Kind, Vocabulary, VocabularyMap, vocabulary_map
 from lep.errors import TokenizerError
-from lep.io.sentencepiece_files import SENTENCEPIECE, State, is_tiktoken, read_sentencepiece
+from lep.io.sentencepiece_file import SENTENCEPIECE, State, is_tiktoken, read_sentencepiece
 
 JSON = "tokenizer.json"
 

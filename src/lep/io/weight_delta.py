@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lep.errors import CheckpointError
-from lep.io.tensors import Checkpoint
+from lep.io.safetensors_files import Checkpoint
 
 Changes = Callable[[str], Tensor | None]
 """What is to be added to a tensor, by its name: float32, in the tensor's shape; None where nothing is."""

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lep.errors import CheckpointError
-from lep.io.adapters import open_adapter
-from lep.io.changes import add, difference
-from lep.io.model import open_model
-from lep.io.tensors import Checkpoint, open_checkpoint
+from lep.io.lora_adapter import open_adapter
+from lep.io.model_folder import open_model
+from lep.io.safetensors_files import Checkpoint, open_checkpoint
+from lep.io.weight_delta import add, difference
 
 QUERY, NORM = "model.layers.1.self_attn.q_proj.weight", "model.norm.weight"
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from lep.core.table_rows import Rows, WritableRows
 from lep.errors import CheckpointError
-from lep.io.rows import StoredRows
-from lep.io.tensors import read_header
+from lep.io.safetensors_files import read_header
+from lep.io.stored_rows import StoredRows
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 ROWS = 40

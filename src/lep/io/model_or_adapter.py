@@ -10,11 +10,11 @@ from torch import Tensor
 
 from lep.core.table_rows import Rows
 from lep.errors import CheckpointError
-from lep.io.adapters import SETTINGS, Adapter, is_adapter, open_adapter
-from lep.io.changes import Changes, add, difference
 from lep.io.families import TableNames
-from lep.io.model import ModelFolder, open_model
-from lep.io.tensors import FLOATS, Entry, same_bytes
+from lep.io.lora_adapter import SETTINGS, Adapter, is_adapter, open_adapter
+from lep.io.model_folder import ModelFolder, open_model
+from lep.io.safetensors_files import FLOATS, Entry, same_bytes
+from lep.io.weight_delta import Changes, add, difference
 
 _SAMPLE = 4096
 

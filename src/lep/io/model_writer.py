@@ -15,11 +15,11 @@ from torch import Tensor
 
 from lep.errors import CheckpointError
 from lep.io.families import TEXT_CONFIGS
-from lep.io.model import ModelFolder, read_json, write_json
 from lep.io.model_card import CARD
-from lep.io.rows import StoredRows
-from lep.io.sentencepiece_files import SENTENCEPIECE, State, special_names
-from lep.io.tensors import FLOATS, INDEX, Entry, read_header, view, write_shard
+from lep.io.model_folder import ModelFolder, read_json, write_json
+from lep.io.safetensors_files import FLOATS, INDEX, Entry, read_header, view, write_shard
+from lep.io.sentencepiece_file import SENTENCEPIECE, State, special_names
+from lep.io.stored_rows import StoredRows
 
 TOKENIZER_FILES = (
     "tokenizer.json",

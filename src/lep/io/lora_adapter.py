@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from lep.errors import CheckpointError
-from lep.io.changes import Change, LowRank
-from lep.io.model import ModelFolder, read_json
-from lep.io.tensors import INDEX, SINGLE, Checkpoint, read_header
+from lep.io.model_folder import ModelFolder, read_json
+from lep.io.safetensors_files import INDEX, SINGLE, Checkpoint, read_header
+from lep.io.weight_delta import Change, LowRank
 
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
