@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lep.data.packing import OPEN_BLOCKS, pack_corpus
 from lep.engine.models import document_prefix, load_tokenizer
-from lep.engine.packing import OPEN_BLOCKS, pack_corpus
 
 BLOCK, SAMPLES, BOOK, TURNS = 1024, 6000, 1_000_000, 3
 Queue = multiprocessing.Queue

@@ -29,11 +29,11 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 
 from lep.core.vocabulary import Kind
+from lep.data.corpus import corpus_documents, corpus_languages, heldout_excerpt
 from lep.engine.extension import continue_merges, extended
 from lep.engine.pieces import continue_with_pieces
 from lep.engine.vocabularies import Built, bpe_draft, extended_draft, optimized_draft, unigram_draft
 from lep.engine.words import WordMix, count_words
-from lep.io.corpus import corpus_documents, corpus_languages, heldout_excerpt
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 HELDOUT = 500_000

@@ -10,9 +10,9 @@ from pathlib import Path
 from lep.core.metrics import bytes_per_token, symbols_per_token
 from lep.core.unicode_scripts import script_of
 from lep.core.vocabulary import Kind, Vocabulary
+from lep.data.corpus import Split, corpus_documents, corpus_languages
+from lep.data.documents import beginning
 from lep.errors import DataError
-from lep.io.corpus import Split, corpus_documents, corpus_languages
-from lep.io.documents import beginning
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 CHARACTERS = 1_000_000
@@ -103,7 +103,7 @@ def compare(a: Path, b: Path, *, texts: Path | None = None) -> Comparison:
     Args:
         a: a folder or file that `read_tokenizer` reads.
         b: the other one.
-        texts: what `lep.io.corpus` reads. The held-out half of each language is used, or the train half where
+        texts: what `lep.data.corpus` reads. The held-out half of each language is used, or the train half where
             nothing is held out; languages without documents are left out.
 
     Raises:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from lep.data.packing import IGNORED
 from lep.engine import cross_entropy as module
 from lep.engine.cross_entropy import summed_cross_entropy
-from lep.engine.packing import IGNORED
 
 TOKENS, VOCAB, DIM = 13, 50, 8
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lep.engine import packing
-from lep.engine.packing import Cutter, find_lines
+from lep.data import packing
+from lep.data.packing import Cutter, find_lines
 from lep.errors import DataError
 
 

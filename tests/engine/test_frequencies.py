@@ -11,9 +11,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from lep.data.corpus import HELDOUT_SHARE, document_digest, is_heldout
 from lep.engine import frequencies
 from lep.engine.frequencies import token_frequencies
-from lep.io.corpus import HELDOUT_SHARE, document_digest, is_heldout
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 END = "<|endoftext|>"

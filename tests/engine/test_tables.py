@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from lep.engine.packing import IGNORED
+from lep.data.packing import IGNORED
 from lep.engine.tables import SplitTable, TrainableTables
 from lep.errors import CheckpointError
 

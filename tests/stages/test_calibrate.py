@@ -14,8 +14,8 @@ import torch
 from huggingface_hub import ModelCard
 
 from lep.config import Calibrate
+from lep.data.copy_tasks import copy_tasks
 from lep.engine import answering, endpoint
-from lep.engine.copy_tasks import copy_tasks
 from lep.errors import DataError, EndpointError, TokenizerError, UsageError
 from lep.io.model_folder import open_model
 from lep.io.model_writer import ANSWERS
@@ -164,8 +164,8 @@ def test_a_served_teacher_teaches_the_same(
 
 
 def test_the_best_of_several_is_learnt_beside_copies(settings, corpus, run_room, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("lep.engine.copy_tasks.copy_tasks", partial(copy_tasks, measured=0))
-    monkeypatch.setattr("lep.engine.copy_tasks.SHORTEST", 100)
+    monkeypatch.setattr("lep.data.copy_tasks.copy_tasks", partial(copy_tasks, measured=0))
+    monkeypatch.setattr("lep.data.copy_tasks.SHORTEST", 100)
     wanted = settings(candidates=3, temperature=1.5, prompts_limit=6, epochs=1, copies={"corpus": corpus, "count": 4})
     numbers = run_room(wanted, tmp_path / "out")
     rows = answers(tmp_path / "out")

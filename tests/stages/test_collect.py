@@ -14,8 +14,8 @@ import pytest
 from pydantic import ValidationError
 
 from lep.config import Collect, paths, with_paths
+from lep.data.corpus import corpus_documents, corpus_languages
 from lep.errors import DataError, UsageError
-from lep.io.corpus import corpus_documents, corpus_languages
 from lep.progress import listen
 from lep.stages.collect import script_share
 

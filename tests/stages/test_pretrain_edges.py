@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lep.config import Collect, Initialize
-from lep.engine import packing
+from lep.data import packing
 from lep.errors import CheckpointError, DataError, UsageError
 from lep.io.model_writer import COMPOSED_ROWS, copy_tokenizer
 from lep.io.tokenizer_file import read_tokenizer

@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lep.config import Retokenize
+from lep.data.corpus import corpus_documents
 from lep.errors import TokenizerError
 from lep.io.artifact import Manifest, read_manifest
-from lep.io.corpus import corpus_documents
 from lep.io.tokenizer_file import read_tokenizer
 from lep.stages import retokenize
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from lep.config import Retokenize
 from lep.core.vocabulary import Kind
+from lep.data.corpus import heldout_excerpt
 from lep.errors import DataError, TokenizerError
-from lep.io.corpus import heldout_excerpt
 from lep.io.tokenizer_file import read_tokenizer
 
 

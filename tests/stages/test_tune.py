@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.config import Tune, free
-from lep.engine.copy_tasks import copy_tasks
+from lep.data.copy_tasks import copy_tasks
 from lep.errors import DataError, TokenizerError, UsageError
 from lep.io.model_folder import open_model
 
@@ -134,8 +134,8 @@ def test_data_of_several_sources_is_told_by_name(
     other.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = {"skills": conversations, "alpaca": {"files": [other], "minimum": {"score": 2}}}
     copies = {"corpus": corpus, "count": 4}
-    monkeypatch.setattr("lep.engine.copy_tasks.copy_tasks", partial(copy_tasks, measured=0))
-    monkeypatch.setattr("lep.engine.copy_tasks.SHORTEST", 100)
+    monkeypatch.setattr("lep.data.copy_tasks.copy_tasks", partial(copy_tasks, measured=0))
+    monkeypatch.setattr("lep.data.copy_tasks.SHORTEST", 100)
     wanted = settings(instructs["untied"], conversations, epochs=1, skills=conversations)
     wanted = Tune.model_validate(wanted.model_dump() | {"data": data, "copies": copies})
     numbers = run_room(wanted, tmp_path / "out")

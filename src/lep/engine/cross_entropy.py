@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lep.engine.packing import IGNORED
+from lep.data.packing import IGNORED
 
 LOGITS_BYTES, GPU_LOGITS_BYTES = 2**27, 2**30
 """Logits held at a time, all in one buffer. On a GPU the head's gradient, in its memory each time, wants to be rare."""

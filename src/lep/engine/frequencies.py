@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lep.io.corpus import corpus_bytes, corpus_documents, corpus_languages
+from lep.data.corpus import corpus_bytes, corpus_documents, corpus_languages
 from lep.io.tokenizer_file import TokenizerFile
 from lep.progress import progress
 

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lep.data.packing import IGNORED
 from lep.engine import cross_entropy
-from lep.engine.packing import IGNORED
 from lep.engine.tables import TrainableTables, is_of_linear_logits
 from lep.progress import Advance
 

@@ -29,11 +29,11 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from lep.config import Pretrain
+from lep.data.packing import Samples
 from lep.engine.arguments import training_arguments
 from lep.engine.failures import explained
 from lep.engine.layers import Became, decoder_layers, learning_layers, learnt_weights
 from lep.engine.models import device
-from lep.engine.packing import Samples
 from lep.engine.peak import peak_operations_per_second
 from lep.engine.processes import agreed, world
 from lep.engine.sharding import ShardedTrainer, gather, observe, shard

@@ -18,8 +18,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from lep.data.packing import IGNORED
 from lep.engine.cross_entropy import summed_cross_entropy
-from lep.engine.packing import IGNORED
 from lep.engine.sharding import share, whole
 from lep.errors import CheckpointError
 

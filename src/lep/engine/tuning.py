@@ -27,12 +27,12 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from lep.config import Tuning
+from lep.data.sft_dataset import Lessons, in_order
 from lep.engine.arguments import training_arguments
 from lep.engine.attention import attends_inside_documents
 from lep.engine.failures import explained
 from lep.engine.layers import decoder_layers
 from lep.engine.learnt import let_learn, write_learnt
-from lep.engine.lessons import Lessons, in_order
 from lep.engine.models import load_model, load_tokenizer, seeded
 from lep.engine.processes import by_main, world
 from lep.engine.sharding import ShardedTrainer, gather, shard, share, whole

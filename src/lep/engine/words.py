@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 
 from tokenizers import Regex, pre_tokenizers
 
+from lep.data.corpus import corpus_bytes, corpus_documents, corpus_languages
 from lep.errors import DataError
-from lep.io.corpus import corpus_bytes, corpus_documents, corpus_languages
 from lep.io.tokenizer_file import TokenizerFile
 from lep.progress import note, progress
 
@@ -91,7 +91,7 @@ def count_words(
 
     Args:
         tokenizer: tells words apart.
-        corpus: see `lep.io.corpus`.
+        corpus: see `lep.data.corpus`.
         mixture: the languages to read and the share of each; none: all of them, as they are.
         skipped: counts bad documents by reason.
 

@@ -17,6 +17,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lep.config import Benchmark, Endpoint
+from lep.data.records import write_rows
 from lep.engine.models import load_tokenizer
 from lep.errors import EndpointError, LepError, TokenizerError
 from lep.evaluation.backends import ENGINES, Remote, Watched, in_memory
@@ -24,7 +25,6 @@ from lep.evaluation.darumeru.scores import TASKS
 from lep.evaluation.darumeru.sources import FOLDER_VARIABLE
 from lep.evaluation.harness import Record, ask
 from lep.evaluation.standings import Scored, compared, scored, standing
-from lep.io.records import write_rows
 from lep.progress import note
 
 SHOTS = 5

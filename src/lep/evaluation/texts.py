@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lep.config import Evaluate
+from lep.data.corpus import corpus_languages, heldout_excerpt
+from lep.data.documents import read_excerpt
 from lep.errors import DataError
-from lep.io.corpus import corpus_languages, heldout_excerpt
-from lep.io.documents import read_excerpt
 from lep.progress import note
 
 Documents = dict[str, list[str]]

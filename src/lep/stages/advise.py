@@ -10,12 +10,12 @@ from typing import Any
 
 from lep.config import Advise
 from lep.core.vocabulary_sizing import Model, Text, doublings, padded, recommend, weigh
+from lep.data.corpus import heldout_excerpts
 from lep.engine.extension import check_merges
 from lep.engine.sweep import sweep
 from lep.engine.vocabularies import Draft, extended_draft, optimized_draft
 from lep.engine.words import WordMix, count_words
 from lep.errors import DataError, TokenizerError, UsageError
-from lep.io.corpus import heldout_excerpts
 from lep.io.model_folder import check_rows, open_model
 from lep.io.safetensors_files import INDEX, SINGLE
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer

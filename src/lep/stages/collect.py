@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from lep.config import Collect, Source
-from lep.engine.languages import check_language, identify_language
-from lep.engine.near_duplicates import Sketcher
+from lep.data.corpus import document_digest, is_heldout
+from lep.data.deduplication import Sketcher
+from lep.data.documents import Rejected, document_files, read_dataset, read_documents
+from lep.data.language_id import check_language, identify_language
 from lep.errors import DataError
-from lep.io.corpus import document_digest, is_heldout
-from lep.io.documents import Rejected, document_files, read_dataset, read_documents
 from lep.progress import note, progress
 
 _BREAK = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85]")

@@ -10,6 +10,7 @@ from typing import Any
 
 from lep.config import Evaluate
 from lep.core.metrics import bits_per_byte, symbols_per_token
+from lep.data.eval_items import read_items
 from lep.engine.likelihood import total_bits
 from lep.engine.models import document_prefix, load_model, load_tokenizer
 from lep.evaluation.continuations import Opening, continue_openings, openings, shown
@@ -20,7 +21,6 @@ from lep.evaluation.side_effects import compare_side_effects, measure_side_effec
 from lep.evaluation.texts import read_texts
 from lep.evaluation.wrong_script import pairs, written_in_benchmark, wrong_scripts
 from lep.io.atomic import once
-from lep.io.items import read_items
 from lep.progress import note, progress
 
 NOTHING = {"symbols_per_token": {}, "bits_per_byte": {}, "skills": None, "answers": [], "continuations": []}

@@ -12,6 +12,7 @@ from typing import Any
 from lep.config import Retokenize
 from lep.core.metrics import symbols_per_token
 from lep.core.vocabulary import Kind
+from lep.data.corpus import heldout_excerpts
 from lep.engine.extension import check_merges
 from lep.engine.proofs import Proof, prove, same_in_sentencepiece
 from lep.engine.vocabularies import (
@@ -25,7 +26,6 @@ from lep.engine.vocabularies import (
 )
 from lep.engine.words import count_words
 from lep.errors import DataError, TokenizerError
-from lep.io.corpus import heldout_excerpts
 from lep.io.model_writer import copy_tokenizer, name_special_tokens
 from lep.io.sentencepiece_file import SENTENCEPIECE, write_sentencepiece
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer

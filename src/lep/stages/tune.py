@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from lep.config import Conversations, Tune
-from lep.engine.copy_tasks import wanted_copies
-from lep.engine.lessons import Lessons, instruction_lessons, preference_lessons
+from lep.data.conversations import Skipped, read_conversations, sift
+from lep.data.copy_tasks import wanted_copies
+from lep.data.preferences import read_preferences, read_verdicts
+from lep.data.records import origin_records
+from lep.data.sft_dataset import Lessons, instruction_lessons, preference_lessons
 from lep.engine.models import load_tokenizer
 from lep.engine.processes import by_main, micro_batches
 from lep.engine.tuning import tune
-from lep.io.conversations import Skipped, read_conversations, sift
-from lep.io.preferences import read_preferences, read_verdicts
-from lep.io.records import origin_records
 
 _READERS = {"sft": read_conversations, "dpo": read_preferences, "kto": read_verdicts}
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from lep.data.records import Record
 from lep.errors import DataError, TokenizerError
 from lep.evaluation.darumeru import functions
 from lep.evaluation.darumeru.documents import documents
 from lep.evaluation.darumeru.prompts import instruction
 from lep.evaluation.darumeru.words import tokens
-from lep.io.records import Record
 
 
 def write(folder: Path, name: str, **changes: object) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lep.data.records import Record
 from lep.errors import DataError
-from lep.io.records import Record
 
 LETTERS = ("A", "B", "C", "D")
 QUESTION = {

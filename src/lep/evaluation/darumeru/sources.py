@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 
+from lep.data.records import Record, read_records, write_rows
 from lep.errors import DataError
 from lep.evaluation.darumeru.subjects import CATEGORIES
-from lep.io.records import Record, read_records, write_rows
 from lep.progress import progress
 
 FOLDER_VARIABLE = "DARUMERU_DATA"

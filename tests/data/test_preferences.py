@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from lep.data.conversations import Message, Skipped
+from lep.data.preferences import Preference, Verdict, read_preferences, read_verdicts
+from lep.data.records import Record
 from lep.errors import DataError
-from lep.io.conversations import Message, Skipped
-from lep.io.preferences import Preference, Verdict, read_preferences, read_verdicts
-from lep.io.records import Record
 
 ASKED, GOOD, BAD = (
     {"role": "user", "content": "2 + 2?"},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lep.engine.leaks import Leak, find_leaks
-from lep.io.conversations import Conversation, Message
+from lep.data.contamination import Leak, find_leaks
+from lep.data.conversations import Conversation, Message
 
 LONG = (
     "Старый профессор внимательно прочитал удивительную историю в библиотеке рядом с университетом перед самым "

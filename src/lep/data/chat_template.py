@@ -16,8 +16,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from lep.data.conversations import Conversation, Message, turns
 from lep.errors import DataError, TokenizerError
-from lep.io.conversations import Conversation, Message, turns
 
 Span = tuple[int, int]
 

@@ -14,10 +14,10 @@ from transformers import PreTrainedTokenizerBase
 
 from lep.core.table_rows import Rows
 from lep.core.untrained_rows import untrained_ids
-from lep.engine.leaks import Leak, find_leaks
-from lep.engine.rendering import Rendered, Span
+from lep.data.chat_template import Rendered, Span
+from lep.data.contamination import Leak, find_leaks
+from lep.data.conversations import Conversation
 from lep.errors import CheckpointError, DataError, TokenizerError
-from lep.io.conversations import Conversation
 
 SHOWN = 3
 """Places that a remark names."""

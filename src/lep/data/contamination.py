@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lep.io.conversations import Conversation
+from lep.data.conversations import Conversation
 
 RUN = 13
 """Words in a run."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from lep.data.conversations import Conversation, Message, Skipped, read_conversations, read_prompts, sift
+from lep.data.records import Record
 from lep.errors import DataError
-from lep.io.conversations import Conversation, Message, Skipped, read_conversations, read_prompts, sift
-from lep.io.records import Record
 
 ASKED, ANSWERED = Message("user", "2 + 2?"), Message("assistant", "Четыре.")
 SYSTEM = Message("system", "Be brief.")

@@ -20,10 +20,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from lep.config import Tuning
-from lep.engine.languages import identify_language
+from lep.data.conversations import Conversation, Message
+from lep.data.corpus import corpus_documents, corpus_languages
+from lep.data.language_id import identify_language
 from lep.errors import DataError
-from lep.io.conversations import Conversation, Message
-from lep.io.corpus import corpus_documents, corpus_languages
 from lep.progress import note
 
 SOURCE = "copy"
@@ -93,7 +93,7 @@ def copy_tasks(
     A language that runs out of texts leaves its turn to the others. The same corpus and seed give the same tasks.
 
     Args:
-        corpus: see `lep.io.corpus`.
+        corpus: see `lep.data.corpus`.
         count: tasks.
         tokenizer: tells how much of an article fits.
         maximum_length: tokens of a conversation, in which the text stands twice.

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from lep.engine.instruction_checks import Checked, check_instructions
+from lep.data.chat_template import render
+from lep.data.conversations import Conversation, Message
+from lep.data.sft_checks import Checked, check_instructions
 from lep.engine.models import load_tokenizer
-from lep.engine.rendering import render
 from lep.errors import CheckpointError, DataError, TokenizerError
-from lep.io.conversations import Conversation, Message
 
 END = 2
 """Id of `<|im_end|>`."""

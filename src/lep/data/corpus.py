@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal
 
+from lep.data.documents import Rejected, beginning, read_documents
 from lep.errors import DataError
-from lep.io.documents import Rejected, beginning, read_documents
 
 Split = Literal["train", "heldout"]
 

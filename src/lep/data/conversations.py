@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from lep.data.documents import LONE_SURROGATE
+from lep.data.records import Record
 from lep.errors import DataError
-from lep.io.documents import LONE_SURROGATE
-from lep.io.records import Record
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ def read_conversations(
     """Conversations that end on the assistant, one a row.
 
     Args:
-        records: rows, as `lep.io.records` reads them.
+        records: rows, as `lep.data.records` reads them.
         source: name of the data.
         minimum: the least value that a row must have in a column, as `{"opus_score": 8}`; lower ones are skipped.
 

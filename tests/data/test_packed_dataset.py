@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lep.engine.samples import IGNORED, Block, Layout, Samples, finish_samples, open_samples, write_blocks
+from lep.data.packed_dataset import IGNORED, Block, Layout, Samples, finish_samples, open_samples, write_blocks
 
 PARTS = [[[7, 8, 9], [7, 5]], [[7, 1, 2, 3, 4, 5]], [[7], [7], [6, 6, 6]]]
 BLOCK = 6

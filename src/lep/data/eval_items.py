@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lep.data.records import read_records
 from lep.errors import DataError
-from lep.io.records import read_records
 
 
 def read_items(file: Path, *, required: tuple[str, ...] = ()) -> list[dict[str, Any]]:

@@ -9,10 +9,10 @@ from itertools import product
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from lep.data.chat_template import render
+from lep.data.conversations import Conversation, Message
 from lep.engine.models import load_tokenizer
-from lep.engine.rendering import render
 from lep.errors import DataError, TokenizerError
-from lep.io.conversations import Conversation, Message
 
 MARKED = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}{% generation %}"

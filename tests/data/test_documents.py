@@ -13,14 +13,14 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from lep.errors import DataError
-from lep.io.documents import (
+from lep.data.documents import (
     Rejected,
     document_files,
     read_dataset,
     read_documents,
     read_excerpt,
 )
+from lep.errors import DataError
 
 DOCUMENTS = ["Первый документ.\nДве строки.", "second", "третий 😀"]
 OPENERS = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from lep.data.conversations import Message, Skipped, Unfit, check_turns, messages_of
+from lep.data.records import Record
 from lep.errors import DataError
-from lep.io.conversations import Message, Skipped, Unfit, check_turns, messages_of
-from lep.io.records import Record
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from lep.config import Tuning
-from lep.engine.lessons import Lessons, in_order, instruction_lessons, preference_lessons
+from lep.data.chat_template import render
+from lep.data.conversations import Conversation, Message
+from lep.data.packing import IGNORED
+from lep.data.preferences import Preference, Verdict
+from lep.data.sft_dataset import Lessons, in_order, instruction_lessons, preference_lessons
 from lep.engine.models import load_model, load_tokenizer
-from lep.engine.packing import IGNORED
-from lep.engine.rendering import render
 from lep.engine.tuning import Packed
 from lep.errors import DataError
-from lep.io.conversations import Conversation, Message
-from lep.io.preferences import Preference, Verdict
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lep.data.corpus import corpus_documents, corpus_file, corpus_languages, heldout_excerpt
 from lep.errors import DataError
-from lep.io.corpus import corpus_documents, corpus_file, corpus_languages, heldout_excerpt
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lep.data.eval_items import read_items
 from lep.errors import DataError
-from lep.io.items import read_items
 
 MESSAGES = [{"role": "user", "content": "2 + 2?"}]
 ITEM = {"prompt": MESSAGES, "completion": [{"role": "assistant", "content": "4"}], "skill": "sums"}

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from lep.engine import packing
-from lep.engine.packing import pack_corpus
-from lep.engine.samples import Samples
+from lep.data import packing
+from lep.data.packed_dataset import Samples
+from lep.data.packing import pack_corpus
 from lep.errors import DataError, TokenizerError, UsageError
 
 from ..conftest import FAMILIES

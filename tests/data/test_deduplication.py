@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from lep.engine import near_duplicates
-from lep.engine.near_duplicates import Sketcher, shingles
+from lep.data import deduplication as near_duplicates
+from lep.data.deduplication import Sketcher, shingles
 
 
 def pair(similarity: float, *, seed: int, words: int = 400) -> tuple[str, str]:

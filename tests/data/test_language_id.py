@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lep.engine.languages import check_language, identify_language
+from lep.data.language_id import check_language, identify_language
 from lep.errors import UsageError
 
 SENTENCES = {

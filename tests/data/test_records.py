@@ -11,8 +11,8 @@ import pyarrow.parquet
 import pytest
 
 from lep.config.data_source import Origin
+from lep.data.records import dataset_records, origin_records, read_records
 from lep.errors import DataError
-from lep.io.records import dataset_records, origin_records, read_records
 
 ROWS = [{"a": 1, "b": ["x"]}, {"a": 2, "b": ["й"]}]
 

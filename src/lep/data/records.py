@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lep.config.data_source import Origin
+from lep.data.documents import dataset_rows, document_files, file_kind, open_packed
 from lep.errors import DataError
-from lep.io.documents import dataset_rows, document_files, file_kind, open_packed
 
 _IN_FOLDERS = (".jsonl", ".parquet")
 """A .json file beside others is as a rule about the data, not data."""
@@ -56,7 +56,7 @@ def read_records(path: Path) -> Iterator[Record]:
 def dataset_records(
     dataset: str | Path, *, name: str | None = None, split: str = "train", revision: str | None = None
 ) -> Iterator[Record]:
-    """The rows of a data set; see `lep.io.documents.dataset_rows`."""
+    """The rows of a data set; see `lep.data.documents.dataset_rows`."""
     rows = dataset_rows(dataset, name=name, split=split, revision=revision)
     return (Record(row, f"{dataset}:{number}") for number, row in enumerate(rows, start=1))
 

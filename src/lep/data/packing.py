@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from lep.data.corpus import corpus_file
+from lep.data.packed_dataset import IGNORED as IGNORED
+from lep.data.packed_dataset import Block, Layout, Samples, finish_samples, open_samples, write_blocks
 from lep.engine.models import document_end, document_prefix
-from lep.engine.samples import IGNORED as IGNORED
-from lep.engine.samples import Block, Layout, Samples, finish_samples, open_samples, write_blocks
 from lep.errors import DataError, TokenizerError, UsageError
-from lep.io.corpus import corpus_file
 from lep.progress import note, progress
 
 OPEN_BLOCKS = 32
