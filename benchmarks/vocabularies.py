@@ -30,11 +30,11 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 
 from lep.core.vocabulary import Kind
 from lep.data.corpus import corpus_documents, corpus_languages, heldout_excerpt
-from lep.engine.extension import continue_merges, extended
-from lep.engine.pieces import continue_with_pieces
-from lep.engine.vocabularies import Built, bpe_draft, extended_draft, optimized_draft, unigram_draft
-from lep.engine.words import WordMix, count_words
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
+from lep.tokenization.builders import Built, bpe_draft, extended_draft, optimized_draft, unigram_draft
+from lep.tokenization.merge_continuation import continue_merges, extended
+from lep.tokenization.token_import import continue_with_pieces
+from lep.tokenization.word_counts import WordMix, count_words
 
 HELDOUT = 500_000
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from lep.cli.main import main
-from lep.comparison import compare
 from lep.config import ROOMS
 from lep.io.artifact import read_manifest
+from lep.tokenization.comparison import compare
 
 
 @pytest.fixture(autouse=True)

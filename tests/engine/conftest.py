@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lep.engine.words import splitter
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
+from lep.tokenization.word_counts import splitter
 
 Words = list[tuple[str, int]]
 

@@ -265,7 +265,7 @@ def _card(options: argparse.Namespace, console: Console) -> int:
 
 
 def _compare(options: argparse.Namespace, console: Console) -> int:
-    from lep.comparison import compare, rows
+    from lep.tokenization.comparison import compare, rows
 
     found = compare(options.a, options.b, texts=options.texts)
     if options.json:

@@ -11,10 +11,6 @@ from typing import Any
 from lep.config import Advise
 from lep.core.vocabulary_sizing import Model, Text, doublings, padded, recommend, weigh
 from lep.data.corpus import heldout_excerpts
-from lep.engine.extension import check_merges
-from lep.engine.sweep import sweep
-from lep.engine.vocabularies import Draft, extended_draft, optimized_draft
-from lep.engine.words import WordMix, count_words
 from lep.errors import DataError, TokenizerError, UsageError
 from lep.io.model_folder import check_rows, open_model
 from lep.io.safetensors_files import INDEX, SINGLE
@@ -22,6 +18,10 @@ from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 from lep.progress import note
 from lep.reporting.advice import Advised, assumptions, why
 from lep.reporting.advice_chart import chart
+from lep.tokenization.builders import Draft, extended_draft, optimized_draft
+from lep.tokenization.merge_continuation import check_merges
+from lep.tokenization.size_sweep import sweep
+from lep.tokenization.word_counts import WordMix, count_words
 
 PROBE = 1_000_000
 """Held-out characters a language on which vocabularies are measured."""

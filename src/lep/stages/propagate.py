@@ -18,7 +18,6 @@ from lep.core.unicode_scripts import script_of
 from lep.core.vocabulary import Kind, VocabularyMap
 from lep.engine.chat import check_chat
 from lep.engine.cost import Cost, propagation_cost
-from lep.engine.frequencies import token_frequencies
 from lep.engine.models import check_device
 from lep.errors import CheckpointError, TokenizerError
 from lep.io.families import TableNames
@@ -28,6 +27,7 @@ from lep.io.token_id_config import renumber
 from lep.io.tokenizer_file import TokenizerFile, map_vocabularies, read_tokenizer
 from lep.io.tokenizer_json import with_added_tokens
 from lep.progress import progress
+from lep.tokenization.token_counts import token_frequencies
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _ZERO = 1e-12

@@ -13,9 +13,12 @@ from lep.config import Retokenize
 from lep.core.metrics import symbols_per_token
 from lep.core.vocabulary import Kind
 from lep.data.corpus import heldout_excerpts
-from lep.engine.extension import check_merges
-from lep.engine.proofs import Proof, prove, same_in_sentencepiece
-from lep.engine.vocabularies import (
+from lep.errors import DataError, TokenizerError
+from lep.io.model_writer import copy_tokenizer, name_special_tokens
+from lep.io.sentencepiece_file import SENTENCEPIECE, write_sentencepiece
+from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
+from lep.progress import note
+from lep.tokenization.builders import (
     Draft,
     Wanted,
     bpe_draft,
@@ -24,12 +27,9 @@ from lep.engine.vocabularies import (
     pieces_draft,
     unigram_draft,
 )
-from lep.engine.words import count_words
-from lep.errors import DataError, TokenizerError
-from lep.io.model_writer import copy_tokenizer, name_special_tokens
-from lep.io.sentencepiece_file import SENTENCEPIECE, write_sentencepiece
-from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
-from lep.progress import note
+from lep.tokenization.merge_continuation import check_merges
+from lep.tokenization.validation import Proof, prove, same_in_sentencepiece
+from lep.tokenization.word_counts import count_words
 
 PROBE = 200_000
 """Held-out characters a language on which a tokenizer is proved."""

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lep.core.vocabulary import Kind
-from lep.engine.learning import learn_merges, letters
-from lep.engine.words import character_counts
 from lep.errors import TokenizerError
 from lep.io.tokenizer_file import TokenizerFile
+from lep.tokenization.trainers import learn_merges, letters
+from lep.tokenization.word_counts import character_counts
 
 SURPLUS = 1.1
 """Merges learnt for each one wanted: some are dropped (see `_keep`)."""
@@ -53,7 +53,7 @@ def continue_merges(base: TokenizerFile, words: Iterable[tuple[str, int]], *, li
 
     Args:
         base: a BPE tokenizer.
-        words: as the base stores them, with counts (`lep.engine.words`).
+        words: as the base stores them, with counts (`lep.tokenization.word_counts`).
         limit: how many at the most.
 
     Raises:

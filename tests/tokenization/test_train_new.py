@@ -11,11 +11,11 @@ from sentencepiece import SentencePieceProcessor
 
 from lep.core.token_bytes import byte_level_string
 from lep.core.vocabulary import Kind
-from lep.engine.extension import has_digit
-from lep.engine.vocabularies import bpe_draft, unigram_draft
 from lep.errors import DataError
 from lep.io.sentencepiece_file import write_sentencepiece
 from lep.io.tokenizer_file import TokenizerFile, map_vocabularies, read_tokenizer
+from lep.tokenization.builders import bpe_draft, unigram_draft
+from lep.tokenization.merge_continuation import has_digit
 
 LEARNT = 150
 BASES = ("pairs", "strings", "tiktoken", "sentencepiece_bpe", "metaspace", "english", "user_defined", "unigram")

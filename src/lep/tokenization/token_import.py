@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from lep.core.bpe import merge
 from lep.core.vocabulary import Kind
-from lep.engine.extension import Addition, Additions, check_merges, extended
 from lep.io.tokenizer_file import TokenizerFile
+from lep.tokenization.merge_continuation import Addition, Additions, check_merges, extended
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from lep.engine.extension import continue_merges, extended
-from lep.engine.proofs import Proof, prove, same_in_sentencepiece, strange_texts
-from lep.engine.vocabularies import Built, bpe_draft, extended_draft, optimized_draft, unigram_draft
 from lep.io.sentencepiece_file import write_sentencepiece
 from lep.io.tokenizer_file import TokenizerFile
+from lep.tokenization.builders import Built, bpe_draft, extended_draft, optimized_draft, unigram_draft
+from lep.tokenization.merge_continuation import continue_merges, extended
+from lep.tokenization.validation import Proof, prove, same_in_sentencepiece, strange_texts
 
 NAMES = ["special_tokens", "special_ids", "old_ids", "settings", "round_trips", "reachable", "base_ids"]
 DRAFTS: dict[str, Callable[..., Any]] = {

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lep.engine.words import WordMix, Words, count_words, splitter
 from lep.errors import DataError
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
+from lep.tokenization.word_counts import WordMix, Words, count_words, splitter
 
 BATCHES = st.lists(st.lists(st.text("abcé😀▁\n\"'\u2028", min_size=1, max_size=2), max_size=12), max_size=12)
 

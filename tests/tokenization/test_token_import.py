@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from lep.core.token_bytes import byte_level_string
 from lep.core.vocabulary import Kind
-from lep.engine.extension import Additions, extended
-from lep.engine.pieces import continue_with_pieces
 from lep.errors import TokenizerError
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
+from lep.tokenization.merge_continuation import Additions, extended
+from lep.tokenization.token_import import continue_with_pieces
 
 PAIRS = [
     (base, source)

@@ -12,11 +12,11 @@ from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer
 
 from lep.core.vocabulary import Kind
-from lep.engine import extension
-from lep.engine.extension import Additions, continue_merges, extended
 from lep.errors import TokenizerError
 from lep.io.sentencepiece_file import write_sentencepiece
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
+from lep.tokenization import merge_continuation as extension
+from lep.tokenization.merge_continuation import Additions, continue_merges, extended
 
 NEW = 150
 BYTE_LEVEL = ("pairs", "strings", "ignore_merges", "tiktoken")

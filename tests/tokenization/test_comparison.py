@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lep import comparison
-from lep.comparison import Comparison, compare, rows
 from lep.core.vocabulary import Kind
 from lep.data.corpus import HELDOUT_SHARE, document_digest, is_heldout
 from lep.errors import DataError, TokenizerError
 from lep.io.tokenizer_file import map_vocabularies, read_tokenizer
+from lep.tokenization import comparison
+from lep.tokenization.comparison import Comparison, compare, rows
 
 from .conftest import FAMILIES
 

@@ -12,10 +12,10 @@ from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer
 
 from lep.core.vocabulary import Kind
-from lep.engine.cutting import Cut, cut
 from lep.errors import DataError, TokenizerError
 from lep.io.sentencepiece_file import write_sentencepiece
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
+from lep.tokenization.pruning import Cut, cut
 
 SIZES = {
     "pairs": 380,

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lep.engine.cutting import cut
-from lep.engine.extension import Additions, continue_merges, extended
-from lep.engine.pieces import continue_with_pieces
-from lep.engine.replacement import bpe_frame, learn_bpe, learn_pieces, unigram_frame, with_bpe, with_unigram
 from lep.errors import DataError
 from lep.io.tokenizer_file import TokenizerFile
+from lep.tokenization.merge_continuation import Additions, continue_merges, extended
+from lep.tokenization.pruning import cut
+from lep.tokenization.token_import import continue_with_pieces
+from lep.tokenization.train_new import bpe_frame, learn_bpe, learn_pieces, unigram_frame, with_bpe, with_unigram
 
 Words = Iterable[tuple[str, int]]
 Wanted = Callable[[int], int]

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from lep.core.token_bytes import byte_alphabet, byte_level_bytes, byte_level_string
 from lep.core.vocabulary import Kind
-from lep.engine.extension import COVERAGE, has_digit
-from lep.engine.learning import learn_merges, learn_unigram, letters
-from lep.engine.words import character_counts
 from lep.io.sentencepiece_file import State
 from lep.io.tokenizer_file import TokenizerFile
 from lep.io.tokenizer_json import with_model
+from lep.tokenization.merge_continuation import COVERAGE, has_digit
+from lep.tokenization.trainers import learn_merges, learn_unigram, letters
+from lep.tokenization.word_counts import character_counts
 
 LAST_RESORT = 10.0
 """How much less probable than the rarest piece a single byte or sign is that the text did not teach."""

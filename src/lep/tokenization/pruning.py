@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from lep.core.bpe import parts
 from lep.core.vocabulary import Kind
-from lep.engine.extension import check_merges
 from lep.errors import DataError
 from lep.io.tokenizer_file import TokenizerFile
 from lep.io.tokenizer_json import with_model
+from lep.tokenization.merge_continuation import check_merges
 
 
 @dataclass(frozen=True)

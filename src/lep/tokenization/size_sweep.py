@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from lep.core.vocabulary_sizing import Size, counts_at, doublings
-from lep.engine.vocabularies import Built, Draft
 from lep.io.tokenizer_file import TokenizerFile
+from lep.tokenization.builders import Built, Draft
 
 
 def sweep(

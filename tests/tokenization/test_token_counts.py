@@ -12,9 +12,9 @@ import torch
 from tokenizers import Tokenizer
 
 from lep.data.corpus import HELDOUT_SHARE, document_digest, is_heldout
-from lep.engine import frequencies
-from lep.engine.frequencies import token_frequencies
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
+from lep.tokenization import token_counts as frequencies
+from lep.tokenization.token_counts import token_frequencies
 
 END = "<|endoftext|>"
 CUTTING = {"truncation": {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}}

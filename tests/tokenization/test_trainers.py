@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lep.core.bpe import merge
-from lep.engine.learning import MINIMUM, learn_merges, learn_unigram, letters
 from lep.errors import DataError, TokenizerError
+from lep.tokenization.trainers import MINIMUM, learn_merges, learn_unigram, letters
 
 WORDS = [("low", 5), ("lower", 2), ("newest", 6), ("widest", 3), ("wide", 1)]
 
