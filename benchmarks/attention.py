@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from lep.engine.tables import TrainableTables
+from lep.modeling.trainable_embeddings import TrainableTables
 
 SHAPES = ((8, 256), (16, 70), (2, 1024))
 

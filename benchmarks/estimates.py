@@ -65,9 +65,9 @@ def main(recipe: Path) -> None:
 
 def _speed_then(steps: Sequence[Any], found: dict[str, Any]) -> float:
     """Operations a second of the machine on which `pretrain` ran."""
-    from lep.engine.layers import let_layers_learn
     from lep.engine.sketch import Sketch, sketched_operations, weigh
     from lep.io.model_folder import open_model
+    from lep.modeling.trainable_layers import let_layers_learn
 
     settings, numbers = next((step.settings, found[step.address].numbers) for step in steps if step.room == "pretrain")
     sketch = Sketch(settings.model, open_model(settings.model).vocab_size)

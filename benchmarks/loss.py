@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from lep.engine import cross_entropy
+from lep.modeling import chunked_cross_entropy as cross_entropy
 
 VOCABULARY, DIM = 174_816, 2048
 POWERS = (26, 27, 28, 29, 30, 31)

@@ -20,10 +20,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lep.config import Tuning
-from lep.engine.learnt import let_learn, write_learnt
-from lep.engine.models import device, load_model, load_tokenizer
 from lep.io.model_folder import open_model
 from lep.io.model_writer import copy_tokenizer
+from lep.modeling.loading import device, load_model, load_tokenizer
+from lep.modeling.saving import let_learn, write_learnt
 
 WAYS = list(product(("lora", "dora", "none"), ("all", "first_last"), ("frozen", "both")))
 STEPS, RATE = 3, 1e-3

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from lep.data.packing import OPEN_BLOCKS, pack_corpus
-from lep.engine.models import document_prefix, load_tokenizer
+from lep.modeling.loading import document_prefix, load_tokenizer
 
 BLOCK, SAMPLES, BOOK, TURNS = 1024, 6000, 1_000_000, 3
 Queue = multiprocessing.Queue

@@ -11,7 +11,7 @@ tokens follow Zipf's law.
 
 Columns: tokens a second, ours over that; memory, ours over that; loss of the last step; utilisation. Sides:
 
-- `ours`: `lep.engine.tables.TrainableTables`, tables in float32 under bfloat16 layers.
+- `ours`: `lep.modeling.trainable_embeddings.TrainableTables`, tables in float32 under bfloat16 layers.
 - `compiled`: the same with `pretrain.compile=true`; on a GPU alone.
 - `bfloat16`: the plain model all in bfloat16, tables and moments too: fastest, though small steps are rounded away.
 - `autocast`: the plain model in float32 under the Trainer's `bf16=True`: the precision of ours.
@@ -81,8 +81,8 @@ def trained_model(shape: Shape, side: str, *, learning: int) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    from lep.engine.layers import decoder_layers
-    from lep.engine.tables import TrainableTables
+    from lep.modeling.trainable_embeddings import TrainableTables
+    from lep.modeling.trainable_layers import decoder_layers
 
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -125,7 +125,7 @@ def child(shape: Shape, side: str, *, learning: int) -> None:
     import torch
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-    from lep.engine.utilisation import operations_per_token
+    from lep.modeling.flops import operations_per_token
 
     class Turns(TrainerCallback):
         started = 0.0
@@ -198,7 +198,7 @@ def peak() -> float:
     """Operations a second of bfloat16 products: of a second of the processor, or of the GPU as its vendor says."""
     import torch
 
-    from lep.engine.peak import peak_operations_per_second
+    from lep.modeling.device_specs import peak_operations_per_second
 
     if torch.cuda.is_available():
         return peak_operations_per_second(torch.device("cuda"), torch.bfloat16)

@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from lep.data.chat_template import render
 from lep.data.conversations import Conversation, Message
-from lep.engine.models import load_tokenizer
 from lep.errors import DataError, TokenizerError
+from lep.modeling.loading import load_tokenizer
 
 MARKED = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}{% generation %}"

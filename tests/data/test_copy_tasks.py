@@ -12,8 +12,8 @@ from lep.data.chat_template import render
 from lep.data.conversations import Conversation
 from lep.data.copy_tasks import INSTRUCTIONS, ROOM, SENTENCE, SHORTEST, copy_tasks
 from lep.data.corpus import heldout_excerpt
-from lep.engine.models import load_tokenizer
 from lep.errors import DataError
+from lep.modeling.loading import load_tokenizer
 
 
 def articles(sentences: list[str], *, each: int = 12) -> list[str]:

@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from lep.data.chat_template import render
 from lep.data.conversations import Conversation, Message
 from lep.data.sft_checks import Checked, check_instructions
-from lep.engine.models import load_tokenizer
 from lep.errors import CheckpointError, DataError, TokenizerError
+from lep.modeling.loading import load_tokenizer
 
 END = 2
 """Id of `<|im_end|>`."""

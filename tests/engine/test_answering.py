@@ -16,8 +16,8 @@ import torch
 
 from lep.engine import answering
 from lep.engine.answering import Asked, Decoding, Keep, Local, Messages, NoAnswer, Vllm, answer_all
-from lep.engine.generation import Answer
 from lep.errors import DataError, EndpointError, TokenizerError, UsageError
+from lep.modeling.generation import Answer
 
 GREEDY, SAMPLED = Decoding(longest=6), Decoding(longest=6, temperature=1.0, seed=3)
 
@@ -98,8 +98,8 @@ def test_an_error_tells_how_much_is_kept(prompts, tmp_path) -> None:
 
 def test_a_model_answers_through_its_template(folder, prompts, tmp_path) -> None:
     """Batched answers are those that each prompt gets alone."""
-    from lep.engine.generation import generate
-    from lep.engine.models import load_model, load_tokenizer
+    from lep.modeling.generation import generate
+    from lep.modeling.loading import load_model, load_tokenizer
 
     model, tokenizer = load_model(folder, dtype="float32"), load_tokenizer(folder)
     found = ask(Local(folder, "float32", batch=3), prompts, tmp_path / "a")

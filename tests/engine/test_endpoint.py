@@ -15,8 +15,8 @@ from lep.config import Endpoint
 from lep.engine import endpoint
 from lep.engine.answering import Asked, Decoding, Keep, Local, Messages, NoAnswer, answer_all
 from lep.engine.endpoint import Served
-from lep.engine.generation import Answer
 from lep.errors import EndpointError, UsageError
+from lep.modeling.generation import Answer
 
 GREEDY = Decoding(longest=6)
 KEY = "sk-secret"

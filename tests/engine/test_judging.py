@@ -7,8 +7,8 @@ import random
 import pytest
 
 from lep.engine.answering import Messages, NoAnswer
-from lep.engine.generation import Answer
 from lep.engine.judging import FAULTS, REFUSALS, Grade, grade_by_rules, repeated_share
+from lep.modeling.generation import Answer
 
 RUSSIAN = (
     "Расскажи, пожалуйста, почему зимой дни становятся короче, а ночи длиннее, и что происходит летом в это время."

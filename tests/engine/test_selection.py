@@ -9,9 +9,9 @@ import pytest
 
 from lep.data.conversations import Conversation, Message
 from lep.engine.answering import Decoding, Keep, NoAnswer
-from lep.engine.generation import Answer
 from lep.engine.judging import Grade
 from lep.engine.selection import Judged, answer_and_judge, dropped
+from lep.modeling.generation import Answer
 
 GOOD, BETTER = "Хороший ответ по-русски", "Лучший ответ по-русски"
 GRADES = {GOOD: 4, BETTER: 5, "Плохой ответ": 2}

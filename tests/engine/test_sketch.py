@@ -10,10 +10,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lep.engine.cost import state_bytes
-from lep.engine.layers import Learn, let_layers_learn
 from lep.engine.sketch import Sketch, kept_bytes, sketched_operations, weigh
-from lep.engine.tables import TrainableTables
-from lep.engine.utilisation import operations_per_token
+from lep.modeling.flops import operations_per_token
+from lep.modeling.trainable_embeddings import TrainableTables
+from lep.modeling.trainable_layers import Learn, let_layers_learn
 
 CONFIGS = Path(__file__).parents[1] / "estimation/configs"
 PUBLISHED = {

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from lep.engine.answering import Keep, Messages, NoAnswer
-from lep.engine.generation import Answer
 from lep.engine.judging import Grade
 from lep.engine.verdicts import JUDGE_PROMPT, grade_by_model, question, read_verdict
+from lep.modeling.generation import Answer
 
 PROMPT: Messages = [
     {"role": "system", "content": "Be kind."},

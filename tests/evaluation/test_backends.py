@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from lep.engine.models import load_model, load_tokenizer
 from lep.evaluation.backends import Watched, in_memory
 from lep.evaluation.harness import ask
+from lep.modeling.loading import load_model, load_tokenizer
 from lep.progress import listen
 
 BEGIN = "<|endoftext|>"

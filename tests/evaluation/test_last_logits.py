@@ -10,8 +10,8 @@ import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from lep.engine.models import load_model, load_tokenizer
 from lep.evaluation.last_logits import LastLogits
+from lep.modeling.loading import load_model, load_tokenizer
 
 REQUESTS = [
     (("", ""), [5, 6, 7, 8, 9, 10, 11, 12], [3]),

@@ -20,15 +20,15 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from lep import pipeline
 from lep.config import Propagate
 from lep.core.least_squares import BlockedQR, NormalEquations
-from lep.engine import cross_entropy
-from lep.engine.attention import attends_inside_documents
-from lep.engine.generation import generate
-from lep.engine.layers import decoder_layers, learnt_weights, let_layers_learn
-from lep.engine.likelihood import total_bits
-from lep.engine.models import load_model, load_tokenizer
-from lep.engine.sharding import gather, shard, whole
-from lep.engine.tables import TrainableTables
 from lep.io.artifact import read_manifest
+from lep.modeling import chunked_cross_entropy as cross_entropy
+from lep.modeling.document_masking import attends_inside_documents
+from lep.modeling.generation import generate
+from lep.modeling.likelihood import total_bits
+from lep.modeling.loading import load_model, load_tokenizer
+from lep.modeling.sharding import gather, shard, whole
+from lep.modeling.trainable_embeddings import TrainableTables
+from lep.modeling.trainable_layers import decoder_layers, learnt_weights, let_layers_learn
 
 pytestmark = [
     pytest.mark.gpu,

@@ -18,10 +18,10 @@ from transformers import default_data_collator
 from lep.config import Pretrain
 from lep.data.packing import pack_corpus
 from lep.engine import watch
-from lep.engine.models import load_model, load_tokenizer
 from lep.errors import ArtifactError, DataError, LepError, UsageError
 from lep.io.model_folder import open_model
 from lep.io.model_writer import COMPOSED_ROWS, TRAINING_LOG
+from lep.modeling.loading import load_model, load_tokenizer
 
 TABLES = {"tied": {"model.embed_tokens.weight"}, "untied": {"model.embed_tokens.weight", "lm_head.weight"}}
 KINDS = tuple(TABLES)

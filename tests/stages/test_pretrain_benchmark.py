@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from lep.config import Benchmark, Pretrain
-from lep.engine.models import load_model, load_tokenizer
 from lep.evaluation.benchmark import score_model
 from lep.io.model_writer import TRAINING_LOG
+from lep.modeling.loading import load_model, load_tokenizer
 from lep.reporting.numbers import Pretrained, parse
 
 TASKS = ["darumeru_rucola", "darumeru_use"]

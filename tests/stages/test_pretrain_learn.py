@@ -14,12 +14,12 @@ from transformers import AutoModelForCausalLM
 
 from lep.engine import pretraining
 from lep.engine.heldout import HeldOut
-from lep.engine.layers import learnt_weights, let_layers_learn
-from lep.engine.models import load_model
-from lep.engine.tables import TrainableTables
 from lep.errors import ArtifactError, CheckpointError, LepError, UsageError
 from lep.io.model_folder import open_model, stored_names
 from lep.io.model_writer import TRAINING_LOG
+from lep.modeling.loading import load_model
+from lep.modeling.trainable_embeddings import TrainableTables
+from lep.modeling.trainable_layers import learnt_weights, let_layers_learn
 from lep.stages import pretrain
 
 from .test_pretrain import KINDS, STEPS, TABLES, assert_same_tensors, settings

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.engine.models import load_model, load_tokenizer
-from lep.engine.speaking import Said, speak
 from lep.errors import DataError
+from lep.modeling.loading import load_model, load_tokenizer
+from lep.modeling.streaming import Said, speak
 
 _COMMANDS = "/reset forgets what was said, /quit or Ctrl-D ends"
 

@@ -25,8 +25,8 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from lep.data.corpus import corpus_file
 from lep.data.packed_dataset import IGNORED as IGNORED
 from lep.data.packed_dataset import Block, Layout, Samples, finish_samples, open_samples, write_blocks
-from lep.engine.models import document_end, document_prefix
 from lep.errors import DataError, TokenizerError, UsageError
+from lep.modeling.loading import document_end, document_prefix
 from lep.progress import note, progress
 
 OPEN_BLOCKS = 32

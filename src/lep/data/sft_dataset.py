@@ -19,9 +19,9 @@ from lep.data.packing import IGNORED
 from lep.data.preferences import Preference, Verdict
 from lep.data.records import read_records
 from lep.data.sft_checks import Checked, check_instructions
-from lep.engine.models import document_end
 from lep.errors import DataError
 from lep.io.model_folder import ModelFolder, open_model, read_json, text_config
+from lep.modeling.loading import document_end
 from lep.progress import note, progress
 
 Method = Literal["sft", "dpo", "kto"]

@@ -19,9 +19,9 @@ import torch
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.engine.generation import Answer, generate
-from lep.engine.models import load_model, load_tokenizer, positions, seeded
 from lep.errors import DataError, LepError, TokenizerError, UsageError
+from lep.modeling.generation import Answer, generate
+from lep.modeling.loading import load_model, load_tokenizer, positions, seeded
 from lep.progress import progress
 
 Messages = Sequence[Mapping[str, str]]

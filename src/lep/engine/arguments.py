@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from transformers import TrainingArguments
 
 from lep.config import Pretrain, Tuning
-from lep.engine.models import device
 from lep.engine.processes import micro_batches
+from lep.modeling.loading import device
 
 A = TypeVar("A", bound=TrainingArguments)
 

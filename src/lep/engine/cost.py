@@ -11,9 +11,9 @@ from functools import cache
 import torch
 
 from lep.core.table_rows import BLOCK
-from lep.engine.cross_entropy import GPU_CACHE_BYTES, GPU_LOGITS_BYTES, LOGITS_BYTES
 from lep.engine.machine import NODE, Machine
-from lep.engine.peak import peak_operations_per_second
+from lep.modeling.chunked_cross_entropy import GPU_CACHE_BYTES, GPU_LOGITS_BYTES, LOGITS_BYTES
+from lep.modeling.device_specs import peak_operations_per_second
 
 _STARTING = 6.0
 """Seconds until libraries are loaded and a conversation is rendered."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from lep.config.tune import Endpoint
 from lep.engine.answering import Asked, Decoding, Keep, Messages, NoAnswer
-from lep.engine.generation import Answer
 from lep.errors import EndpointError
 from lep.extras import need
+from lep.modeling.generation import Answer
 
 RETRIES = 5
 """Of a request that failed, by the client, after half a second, a second, and so on up to eight."""

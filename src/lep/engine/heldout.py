@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from lep.core.metrics import bits_per_byte
-from lep.engine.health import written_share
-from lep.engine.likelihood import likelihood
-from lep.engine.models import document_prefix
+from lep.modeling.likelihood import likelihood
+from lep.modeling.loading import document_prefix
+from lep.modeling.new_token_usage import written_share
 
 SPOKEN = 0.01
 """Share of new tokens in a text below which it is not asked whether the model writes them."""

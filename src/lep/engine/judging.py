@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from lep.core.unicode_scripts import NO_LETTERS, script_of
 from lep.data.language_id import identify_language
 from lep.engine.answering import Messages, NoAnswer
-from lep.engine.generation import Answer
+from lep.modeling.generation import Answer
 
 FAULTS = {"cut": 2, "script": 2, "language": 2, "repetition": 2, "refusal": 2, "short": 1}
 """What each fault takes from the 5. With a threshold of 4, a `short` answer passes where nothing else is wrong."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-from lep.engine.models import device
-from lep.engine.peak import DEVICES, known_device, peak_operations_per_second
 from lep.engine.processes import world
 from lep.errors import UsageError
+from lep.modeling.device_specs import DEVICES, known_device, peak_operations_per_second
+from lep.modeling.loading import device
 
 _NAME = re.compile(r"(?:(\d+)x)?(.+)")
 

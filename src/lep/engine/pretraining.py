@@ -32,15 +32,15 @@ from lep.config import Pretrain
 from lep.data.packing import Samples
 from lep.engine.arguments import training_arguments
 from lep.engine.failures import explained
-from lep.engine.layers import Became, decoder_layers, learning_layers, learnt_weights
-from lep.engine.models import device
-from lep.engine.peak import peak_operations_per_second
 from lep.engine.processes import agreed, world
-from lep.engine.sharding import ShardedTrainer, gather, observe, shard
-from lep.engine.tables import TrainableTables
-from lep.engine.utilisation import operations_per_token
 from lep.engine.watch import Measured, Watch, checkpoint_folder, last_checkpoint
 from lep.extras import need
+from lep.modeling.device_specs import peak_operations_per_second
+from lep.modeling.flops import operations_per_token
+from lep.modeling.loading import device
+from lep.modeling.sharding import ShardedTrainer, gather, observe, shard
+from lep.modeling.trainable_embeddings import TrainableTables
+from lep.modeling.trainable_layers import Became, decoder_layers, learning_layers, learnt_weights
 from lep.progress import progress
 
 Measure = Callable[[TrainableTables], Measured]

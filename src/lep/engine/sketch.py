@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from lep.engine.cost import Weights
-from lep.engine.layers import decoder_layers, learning_layers, table_parameters
-from lep.engine.utilisation import layer_weights, operations
 from lep.errors import CheckpointError
+from lep.modeling.flops import layer_weights, operations
+from lep.modeling.trainable_layers import decoder_layers, learning_layers, table_parameters
 
 _FUSED = "lep_fused"
 """transformers' name for attention that keeps no scores, as on a GPU."""
@@ -62,7 +62,7 @@ def weigh(model: PreTrainedModel) -> Weights:
 
 
 def sketched_operations(model: PreTrainedModel, weights: Weights, *, learn: float, block: int, twice: bool) -> float:
-    """Operations of a token in training; see `lep.engine.utilisation`.
+    """Operations of a token in training; see `lep.modeling.flops`.
 
     Args:
         model: on any device.

@@ -29,17 +29,17 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 from lep.config import Tuning
 from lep.data.sft_dataset import Lessons, in_order
 from lep.engine.arguments import training_arguments
-from lep.engine.attention import attends_inside_documents
 from lep.engine.failures import explained
-from lep.engine.layers import decoder_layers
-from lep.engine.learnt import let_learn, write_learnt
-from lep.engine.models import load_model, load_tokenizer, seeded
 from lep.engine.processes import by_main, world
-from lep.engine.sharding import ShardedTrainer, gather, shard, share, whole
 from lep.engine.watch import Watch, last_checkpoint
 from lep.errors import TokenizerError, UsageError
 from lep.io.model_folder import open_model
 from lep.io.model_writer import TRAINING_LOG
+from lep.modeling.document_masking import attends_inside_documents
+from lep.modeling.loading import load_model, load_tokenizer, seeded
+from lep.modeling.saving import let_learn, write_learnt
+from lep.modeling.sharding import ShardedTrainer, gather, shard, share, whole
+from lep.modeling.trainable_layers import decoder_layers
 from lep.progress import Advance, progress
 
 _CHECKPOINTS = 3

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lep.engine.answering import Answerer, Decoding, Messages, NoAnswer, answer_all
-from lep.engine.generation import Answer
 from lep.engine.judging import Grade, grade_by_rules
+from lep.modeling.generation import Answer
 
 JUDGE_PROMPT = """\
 You grade the last answer of a conversation between a user and an assistant.

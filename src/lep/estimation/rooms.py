@@ -41,13 +41,13 @@ from lep.engine.cost import (
     training_cost,
     writing_seconds,
 )
-from lep.engine.layers import let_layers_learn
-from lep.engine.learnt import let_parts_learn
 from lep.engine.machine import Machine
 from lep.engine.processes import micro_batches
 from lep.engine.sketch import Sketch, kept_bytes, sketched_operations, weigh
 from lep.errors import DataError
 from lep.estimation.known import Known, rows_of, size_of
+from lep.modeling.saving import let_parts_learn
+from lep.modeling.trainable_layers import let_layers_learn
 
 _COLLECT_RATE = {False: 6.9e6, True: 2.7e6}
 """Bytes of text a second, where languages are not told apart and where they are (benchmarks/collect.py)."""

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lep.config import Endpoint
 from lep.engine.answering import Decoding, NoAnswer, answer_all
 from lep.engine.endpoint import Served
-from lep.engine.models import load_model, load_tokenizer
 from lep.errors import DataError, UsageError
+from lep.modeling.loading import load_model, load_tokenizer
 from lep.progress import Advance, progress
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)

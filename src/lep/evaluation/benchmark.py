@@ -18,13 +18,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lep.config import Benchmark, Endpoint
 from lep.data.records import write_rows
-from lep.engine.models import load_tokenizer
 from lep.errors import EndpointError, LepError, TokenizerError
 from lep.evaluation.backends import ENGINES, Remote, Watched, in_memory
 from lep.evaluation.darumeru.scores import TASKS
 from lep.evaluation.darumeru.sources import FOLDER_VARIABLE
 from lep.evaluation.harness import Record, ask
 from lep.evaluation.standings import Scored, compared, scored, standing
+from lep.modeling.loading import load_tokenizer
 from lep.progress import note
 
 SHOTS = 5

@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.engine.generation import Answer, generate
 from lep.evaluation.generation import BATCH, SHOWN
+from lep.modeling.generation import Answer, generate
 from lep.progress import progress
 
 OPENING, LENGTH = 120, 64

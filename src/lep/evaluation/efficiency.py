@@ -19,7 +19,6 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lep.config.efficiency import Efficiency
-from lep.engine.models import device, load_model, load_tokenizer
 from lep.errors import DataError, UsageError
 from lep.evaluation.density import densities
 from lep.evaluation.encoding import encode
@@ -27,6 +26,7 @@ from lep.evaluation.footprint import Footprint, footprint
 from lep.evaluation.ledger import Turns, ledger
 from lep.evaluation.rates import measure_rates
 from lep.io.atomic import once
+from lep.modeling.loading import device, load_model, load_tokenizer
 from lep.progress import progress
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lep.engine.models import positions
+from lep.modeling.loading import positions
 
 _FEWER, _MORE = 8, 16
 """Tokens after which the cache is weighed: what it grows by in between is what a token costs."""

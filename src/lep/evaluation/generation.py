@@ -9,8 +9,8 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lep.core.metrics import accuracy
-from lep.engine.generation import Answer, generate
 from lep.errors import TokenizerError
+from lep.modeling.generation import Answer, generate
 from lep.progress import progress
 
 BATCH = 32

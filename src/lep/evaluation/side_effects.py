@@ -8,12 +8,12 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.engine.likelihood import document_bits
-from lep.engine.models import document_prefix, positions
 from lep.errors import UsageError
 from lep.evaluation.encoding import encode
 from lep.evaluation.intervals import Estimate, estimate, share, with_interval
 from lep.evaluation.probes import probes
+from lep.modeling.likelihood import document_bits
+from lep.modeling.loading import document_prefix, positions
 from lep.progress import progress
 
 PIECE = 1000

@@ -12,7 +12,6 @@ from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, LlamaFile
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from lep.config.export import Export, Quantization
-from lep.engine.models import load_tokenizer
 from lep.errors import ArtifactError, CheckpointError
 from lep.exporting.dialogue import dialogue
 from lep.exporting.hyperparameters import add_hyperparameters, architecture, differences
@@ -21,6 +20,7 @@ from lep.exporting.smaller import program, quantize
 from lep.exporting.vocabulary import GgufVocabulary, gguf_vocabulary
 from lep.exporting.weights import GgufTensor, data, gguf_tensors
 from lep.io.model_folder import ModelFolder, check_rows, open_model
+from lep.modeling.loading import load_tokenizer
 from lep.progress import progress
 
 MODELFILE = "Modelfile"

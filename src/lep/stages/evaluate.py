@@ -11,8 +11,6 @@ from typing import Any
 from lep.config import Evaluate
 from lep.core.metrics import bits_per_byte, symbols_per_token
 from lep.data.eval_items import read_items
-from lep.engine.likelihood import total_bits
-from lep.engine.models import document_prefix, load_model, load_tokenizer
 from lep.evaluation.continuations import Opening, continue_openings, openings, shown
 from lep.evaluation.efficiency import measure_efficiency
 from lep.evaluation.encoding import encode
@@ -21,6 +19,8 @@ from lep.evaluation.side_effects import compare_side_effects, measure_side_effec
 from lep.evaluation.texts import read_texts
 from lep.evaluation.wrong_script import pairs, written_in_benchmark, wrong_scripts
 from lep.io.atomic import once
+from lep.modeling.likelihood import total_bits
+from lep.modeling.loading import document_prefix, load_model, load_tokenizer
 from lep.progress import note, progress
 
 NOTHING = {"symbols_per_token": {}, "bits_per_byte": {}, "skills": None, "answers": [], "continuations": []}

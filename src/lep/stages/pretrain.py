@@ -17,19 +17,19 @@ from lep.config import Benchmark, Pretrain
 from lep.data.corpus import heldout_excerpts
 from lep.data.packed_dataset import Samples
 from lep.data.packing import pack_corpus
-from lep.engine.attention import attends_inside_documents
-from lep.engine.health import seen_less_often
 from lep.engine.heldout import HeldOut, in_words
-from lep.engine.layers import decoder_layers, learnt_weights, let_layers_learn
-from lep.engine.learnt import write_changed
-from lep.engine.models import load_model, load_tokenizer, seeded
 from lep.engine.pretraining import Training, train
 from lep.engine.processes import by_main, micro_batches
-from lep.engine.tables import TrainableTables
 from lep.errors import CheckpointError, DataError, UsageError
 from lep.extras import need
 from lep.io.model_folder import ModelFolder, check_rows, open_model, stored_names
 from lep.io.model_writer import COMPOSED_ROWS, TRAINING_LOG
+from lep.modeling.document_masking import attends_inside_documents
+from lep.modeling.loading import load_model, load_tokenizer, seeded
+from lep.modeling.new_token_usage import seen_less_often
+from lep.modeling.saving import write_changed
+from lep.modeling.trainable_embeddings import TrainableTables
+from lep.modeling.trainable_layers import decoder_layers, learnt_weights, let_layers_learn
 from lep.progress import note
 
 WORSE = 1.0

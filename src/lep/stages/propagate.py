@@ -16,9 +16,7 @@ from lep.core.propagation import HELDOUT, METHODS, Fit, Projection, best, fit_pr
 from lep.core.table_rows import spans
 from lep.core.unicode_scripts import script_of
 from lep.core.vocabulary import Kind, VocabularyMap
-from lep.engine.chat import check_chat
 from lep.engine.cost import Cost, propagation_cost
-from lep.engine.models import check_device
 from lep.errors import CheckpointError, TokenizerError
 from lep.io.families import TableNames
 from lep.io.model_or_adapter import Sibling, new_layers, open_sibling
@@ -26,6 +24,8 @@ from lep.io.model_writer import Layout, copy_tokenizer, copy_with_tables, lay_ou
 from lep.io.token_id_config import renumber
 from lep.io.tokenizer_file import TokenizerFile, map_vocabularies, read_tokenizer
 from lep.io.tokenizer_json import with_added_tokens
+from lep.modeling.chat_parity import check_chat
+from lep.modeling.loading import check_device
 from lep.progress import progress
 from lep.tokenization.token_counts import token_frequencies
 

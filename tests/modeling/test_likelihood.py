@@ -19,9 +19,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from lep.engine import cross_entropy
-from lep.engine.likelihood import Likelihood, document_bits, likelihood, total_bits, windows
-from lep.engine.tables import TrainableTables
+from lep.modeling import chunked_cross_entropy as cross_entropy
+from lep.modeling.likelihood import Likelihood, document_bits, likelihood, total_bits, windows
+from lep.modeling.trainable_embeddings import TrainableTables
 
 VOCAB, PREFIX = 500, 0
 NEW = torch.tensor([3, 200, *range(450, 500)])

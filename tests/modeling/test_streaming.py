@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lep.engine.models import load_model, load_tokenizer
-from lep.engine.speaking import speak
 from lep.errors import DataError
+from lep.modeling.loading import load_model, load_tokenizer
+from lep.modeling.streaming import speak
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lep.config import Tuning
-from lep.engine.layers import Became, add_adapters, decoder_layers, learnt_weights, let_whole_layers_learn
 from lep.io.model_folder import ModelFolder, stored_names
 from lep.io.model_writer import copy_tokenizer, copy_with_tables, lay_out
 from lep.io.safetensors_files import view
+from lep.modeling.trainable_layers import Became, add_adapters, decoder_layers, learnt_weights, let_whole_layers_learn
 
 
 def let_learn(model: PreTrainedModel, settings: Tuning, *, source: ModelFolder) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
-from lep.engine.models import positions
 from lep.errors import DataError
+from lep.modeling.loading import positions
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lep.data.packing import IGNORED
-from lep.engine import cross_entropy
-from lep.engine.tables import TrainableTables, is_of_linear_logits
+from lep.modeling import chunked_cross_entropy as cross_entropy
+from lep.modeling.trainable_embeddings import TrainableTables, is_of_linear_logits
 from lep.progress import Advance
 
 BATCH = 2048

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from lep.config import Tuning
-from lep.engine.layers import learning_layers, learnt_weights
-from lep.engine.learnt import let_learn, write_learnt
-from lep.engine.models import load_model
 from lep.errors import CheckpointError
 from lep.io.model_folder import open_model
+from lep.modeling.loading import load_model
+from lep.modeling.saving import let_learn, write_learnt
+from lep.modeling.trainable_layers import learning_layers, learnt_weights
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 LAYERS = 3

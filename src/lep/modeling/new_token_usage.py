@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from lep.engine.tables import TrainableTables
+from lep.modeling.trainable_embeddings import TrainableTables
 
 PROMPTS, PROMPT, LENGTH = 16, 32, 32
 """Documents that are continued, the tokens of each that are given, and the tokens that are generated after them."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
-from lep.engine import health as module
-from lep.engine.health import LENGTH, PROMPT, PROMPTS, continuations, seen_less_often, written_share
-from lep.engine.tables import TrainableTables
+from lep.modeling import new_token_usage as module
+from lep.modeling.new_token_usage import LENGTH, PROMPT, PROMPTS, continuations, seen_less_often, written_share
+from lep.modeling.trainable_embeddings import TrainableTables
 
 VOCAB, PREFIX, END = 50, 0, 7
 NEW = torch.tensor([3, 20, 48, 49])

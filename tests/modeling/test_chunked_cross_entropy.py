@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from lep.data.packing import IGNORED
-from lep.engine import cross_entropy as module
-from lep.engine.cross_entropy import summed_cross_entropy
+from lep.modeling import chunked_cross_entropy as module
+from lep.modeling.chunked_cross_entropy import summed_cross_entropy
 
 TOKENS, VOCAB, DIM = 13, 50, 8
 

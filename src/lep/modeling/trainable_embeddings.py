@@ -19,9 +19,9 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lep.data.packing import IGNORED
-from lep.engine.cross_entropy import summed_cross_entropy
-from lep.engine.sharding import share, whole
 from lep.errors import CheckpointError
+from lep.modeling.chunked_cross_entropy import summed_cross_entropy
+from lep.modeling.sharding import share, whole
 
 
 class SplitTable(nn.Module):

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from lep.engine.chat import CONVERSATION, check_chat
 from lep.errors import TokenizerError
+from lep.modeling.chat_parity import CONVERSATION, check_chat
 
 TEMPLATE = "{% for message in messages %}{{ '<|im_start|>' + message['content'] + '<|im_end|>' }}{% endfor %}"
 

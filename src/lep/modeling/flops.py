@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from torch import nn
 from transformers import PreTrainedModel
 
-from lep.engine.layers import learning_layers, table_parameters
-from lep.engine.tables import TrainableTables
+from lep.modeling.trainable_embeddings import TrainableTables
+from lep.modeling.trainable_layers import learning_layers, table_parameters
 
 
 def operations_per_token(model: TrainableTables, *, block: int) -> float:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.engine.generation import generate
+from lep.modeling.generation import generate
 
 END, OTHER_END = 0, 2
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from lep.engine.attention import attends_inside_documents
+from lep.modeling.document_masking import attends_inside_documents
 
 SIZES = {
     "vocab_size": 120,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from lep.engine.models import document_prefix, load_model, load_tokenizer, seeded
 from lep.errors import CheckpointError, LepError, TokenizerError
+from lep.modeling.loading import document_prefix, load_model, load_tokenizer, seeded
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, MixtralConfig
 
-from lep.engine.layers import Learn, let_layers_learn
-from lep.engine.tables import TrainableTables
-from lep.engine.utilisation import operations_per_token
+from lep.modeling.flops import operations_per_token
+from lep.modeling.trainable_embeddings import TrainableTables
+from lep.modeling.trainable_layers import Learn, let_layers_learn
 
 VOCAB, DIM, LAYERS, BLOCK = 120, 32, 2, 16
 NEW = torch.arange(100, VOCAB)

@@ -13,9 +13,9 @@ from torch.distributed import HashStore
 from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lep.engine.layers import decoder_layers, learnt_weights, let_layers_learn
-from lep.engine.sharding import gather, observe, shard, share, take_state, whole, whole_state
-from lep.engine.tables import TrainableTables
+from lep.modeling.sharding import gather, observe, shard, share, take_state, whole, whole_state
+from lep.modeling.trainable_embeddings import TrainableTables
+from lep.modeling.trainable_layers import decoder_layers, learnt_weights, let_layers_learn
 
 IDS = torch.arange(24).reshape(2, 12)
 

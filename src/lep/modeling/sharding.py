@@ -27,8 +27,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from lep.engine.models import device
 from lep.engine.processes import is_main, world
+from lep.modeling.loading import device
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from lep.data.packing import IGNORED
-from lep.engine.tables import SplitTable, TrainableTables
 from lep.errors import CheckpointError
+from lep.modeling.trainable_embeddings import SplitTable, TrainableTables
 
 NEW_ROWS = [[], [7, 8, 9], [0, 3, 9], [5], list(range(10))]
 

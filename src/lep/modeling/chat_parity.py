@@ -7,8 +7,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from lep.engine.models import load_tokenizer
 from lep.errors import TokenizerError
+from lep.modeling.loading import load_tokenizer
 
 CONVERSATION = (
     {"role": "user", "content": "What is 2 + 2? Ответь по-русски."},

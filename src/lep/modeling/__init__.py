@@ -1,0 +1,1 @@
+"""Loaded models: what is trainable, likelihood, generation, saving."""
