@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from lep.config import ROOMS, Settings, free, paths, with_paths
 from lep.config.recipe import override, read_recipe
-from lep.engine.processes import by_main, hear, is_main, join, tell, world
+from lep.distributed import by_main, hear, is_main, join, tell, world
 from lep.errors import LepError, UsageError
 from lep.extras import need
 from lep.io.artifact import Manifest, Plan, complete, is_finished

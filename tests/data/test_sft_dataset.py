@@ -15,9 +15,9 @@ from lep.data.conversations import Conversation, Message
 from lep.data.packing import IGNORED
 from lep.data.preferences import Preference, Verdict
 from lep.data.sft_dataset import Lessons, in_order, instruction_lessons, preference_lessons
-from lep.engine.tuning import Packed
 from lep.errors import DataError
 from lep.modeling.loading import load_model, load_tokenizer
+from lep.training.finetuning import Packed
 
 
 @pytest.fixture(scope="module")

@@ -181,7 +181,7 @@ def conversations(texts, tmp_path_factory) -> Path:
 @pytest.fixture
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """`interrupt(step)`: the next training breaks off after so many steps, as by Ctrl-C; with 0, none does."""
-    from lep.engine.watch import Watch
+    from lep.training.callbacks import Watch
 
     original = Watch.on_step_end
     limit = {"step": 0}

@@ -17,11 +17,11 @@ from transformers import default_data_collator
 
 from lep.config import Pretrain
 from lep.data.packing import pack_corpus
-from lep.engine import watch
 from lep.errors import ArtifactError, DataError, LepError, UsageError
 from lep.io.model_folder import open_model
 from lep.io.model_writer import COMPOSED_ROWS, TRAINING_LOG
 from lep.modeling.loading import load_model, load_tokenizer
+from lep.training import callbacks as watch
 
 TABLES = {"tied": {"model.embed_tokens.weight"}, "untied": {"model.embed_tokens.weight", "lm_head.weight"}}
 KINDS = tuple(TABLES)
@@ -175,7 +175,7 @@ def test_a_killed_process_leaves_no_artifact_and_is_gone_on_from(unbroken, tenso
 import os, signal
 from pathlib import Path
 from lep.config import Pretrain
-from lep.engine.watch import Watch
+from lep.training.callbacks import Watch
 from lep.pipeline import Step, run
 keep = Watch.on_step_end
 def on_step_end(self, args, state, control, **more):

@@ -12,8 +12,6 @@ import torch
 from torch._dynamo.utils import counters
 from transformers import AutoModelForCausalLM
 
-from lep.engine import pretraining
-from lep.engine.heldout import HeldOut
 from lep.errors import ArtifactError, CheckpointError, LepError, UsageError
 from lep.io.model_folder import open_model, stored_names
 from lep.io.model_writer import TRAINING_LOG
@@ -21,6 +19,8 @@ from lep.modeling.loading import load_model
 from lep.modeling.trainable_embeddings import TrainableTables
 from lep.modeling.trainable_layers import learnt_weights, let_layers_learn
 from lep.stages import pretrain
+from lep.training import pretraining
+from lep.training.validation import HeldOut
 
 from .test_pretrain import KINDS, STEPS, TABLES, assert_same_tensors, settings
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from torch.distributed.tensor import DTensor
 
-from lep.engine import pretraining
-from lep.engine.processes import rank
-from lep.engine.watch import Watch
+from lep.distributed import rank
 from lep.pipeline import load_recipe, run
+from lep.training import pretraining
+from lep.training.callbacks import Watch
 
 BROKEN_AT = 3
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch.distributed.tensor import DTensor
 
-from lep.engine import tuning
-from lep.engine.watch import Watch
 from lep.pipeline import load_recipe, run
+from lep.training import finetuning as tuning
+from lep.training.callbacks import Watch
 
 WAYS = ("ddp", "fsdp2")
 

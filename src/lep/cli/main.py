@@ -27,7 +27,7 @@ from lep.cli.console import Lines, compare_trainings, expectations, follow, summ
 from lep.cli.main import model_commands as model_verbs
 from lep.config import ROOMS
 from lep.config.help import knobs
-from lep.engine.processes import give_up, is_main, leave, main_first, rank
+from lep.distributed import give_up, is_main, leave, main_first, rank
 from lep.errors import LepError, UsageError
 
 _FLAGS = {
@@ -154,7 +154,7 @@ def _room(options: argparse.Namespace, console: Console) -> int:
 
 def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -> int:
     from lep import pipeline
-    from lep.engine.quiet import silence_libraries
+    from lep.training.library_logging import silence_libraries
 
     if options.dry_run:
         return _plan(steps, console)
@@ -176,8 +176,8 @@ def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -
 
 
 def _export(folder: Path, words: Sequence[str], console: Console) -> int:
-    from lep.engine.quiet import silence_libraries
     from lep.evaluation.darumeru.sources import export
+    from lep.training.library_logging import silence_libraries
 
     if words:
         raise UsageError(f"--export-data fetches the whole benchmark and takes no settings; found {' '.join(words)}")
@@ -228,8 +228,8 @@ def _explain(options: argparse.Namespace, console: Console) -> int:
 
 
 def _inspect(options: argparse.Namespace, console: Console) -> int:
-    from lep.engine.quiet import silence_libraries
     from lep.inspection import inspect
+    from lep.training.library_logging import silence_libraries
 
     silence_libraries()
     found = inspect(options.folder)

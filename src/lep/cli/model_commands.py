@@ -44,8 +44,8 @@ def _export(options: argparse.Namespace, console: Console) -> int:
 
     settings = export_settings(options.model, options.assignments)
     need("export", what="export")
-    from lep.engine.quiet import silence_libraries
     from lep.exporting import export
+    from lep.training.library_logging import silence_libraries
 
     silence_libraries()
     follow(console)
@@ -76,8 +76,8 @@ def export_settings(model: str, assignments: list[str]) -> Export:
 
 
 def _push(options: argparse.Namespace, console: Console) -> int:
-    from lep.engine.quiet import silence_libraries
     from lep.hub import name_remark, push
+    from lep.training.library_logging import silence_libraries
 
     silence_libraries()
     if remark := name_remark(options.model, options.repository):
@@ -89,7 +89,7 @@ def _push(options: argparse.Namespace, console: Console) -> int:
 
 def _chat(options: argparse.Namespace, console: Console) -> int:
     from lep.cli.chat import chat, partners
-    from lep.engine.quiet import silence_libraries
+    from lep.training.library_logging import silence_libraries
 
     if options.tokens < 1:
         raise UsageError(f"--tokens {options.tokens}: expected at least 1")

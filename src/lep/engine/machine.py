@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lep.engine.processes import world
+from lep.distributed import world
 from lep.errors import UsageError
 from lep.modeling.device_specs import DEVICES, known_device, peak_operations_per_second
 from lep.modeling.loading import device

@@ -28,6 +28,7 @@ from lep.config import (
     Tune,
     Tuning,
 )
+from lep.distributed import micro_batches
 from lep.engine.cost import (
     PRETRAINING_USED,
     TUNING_USED,
@@ -42,7 +43,6 @@ from lep.engine.cost import (
     writing_seconds,
 )
 from lep.engine.machine import Machine
-from lep.engine.processes import micro_batches
 from lep.engine.sketch import Sketch, kept_bytes, sketched_operations, weigh
 from lep.errors import DataError
 from lep.estimation.known import Known, rows_of, size_of

@@ -27,7 +27,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from lep.engine.processes import is_main, world
+from lep.distributed import is_main, world
 from lep.modeling.loading import device
 
 M = TypeVar("M", bound=nn.Module)

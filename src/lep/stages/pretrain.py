@@ -17,9 +17,7 @@ from lep.config import Benchmark, Pretrain
 from lep.data.corpus import heldout_excerpts
 from lep.data.packed_dataset import Samples
 from lep.data.packing import pack_corpus
-from lep.engine.heldout import HeldOut, in_words
-from lep.engine.pretraining import Training, train
-from lep.engine.processes import by_main, micro_batches
+from lep.distributed import by_main, micro_batches
 from lep.errors import CheckpointError, DataError, UsageError
 from lep.extras import need
 from lep.io.model_folder import ModelFolder, check_rows, open_model, stored_names
@@ -31,6 +29,8 @@ from lep.modeling.saving import write_changed
 from lep.modeling.trainable_embeddings import TrainableTables
 from lep.modeling.trainable_layers import decoder_layers, learnt_weights, let_layers_learn
 from lep.progress import note
+from lep.training.pretraining import Training, train
+from lep.training.validation import HeldOut, in_words
 
 WORSE = 1.0
 """Nats per token beyond guessing that no healthy model needs; one that is given another's ids is sure, and wrong."""

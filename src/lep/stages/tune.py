@@ -14,9 +14,9 @@ from lep.data.copy_tasks import wanted_copies
 from lep.data.preferences import read_preferences, read_verdicts
 from lep.data.records import origin_records
 from lep.data.sft_dataset import Lessons, instruction_lessons, preference_lessons
-from lep.engine.processes import by_main, micro_batches
-from lep.engine.tuning import tune
+from lep.distributed import by_main, micro_batches
 from lep.modeling.loading import load_tokenizer
+from lep.training.finetuning import tune
 
 _READERS = {"sft": read_conversations, "dpo": read_preferences, "kto": read_verdicts}
 

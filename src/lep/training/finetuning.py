@@ -28,10 +28,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from lep.config import Tuning
 from lep.data.sft_dataset import Lessons, in_order
-from lep.engine.arguments import training_arguments
-from lep.engine.failures import explained
-from lep.engine.processes import by_main, world
-from lep.engine.watch import Watch, last_checkpoint
+from lep.distributed import by_main, world
 from lep.errors import TokenizerError, UsageError
 from lep.io.model_folder import open_model
 from lep.io.model_writer import TRAINING_LOG
@@ -41,6 +38,9 @@ from lep.modeling.saving import let_learn, write_learnt
 from lep.modeling.sharding import ShardedTrainer, gather, shard, share, whole
 from lep.modeling.trainable_layers import decoder_layers
 from lep.progress import Advance, progress
+from lep.training.arguments import training_arguments
+from lep.training.callbacks import Watch, last_checkpoint
+from lep.training.resource_errors import explained
 
 _CHECKPOINTS = 3
 """How many are made in a training; the last one is kept."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from transformers import TrainingArguments
 
 from lep.config import Pretrain, Tuning
-from lep.engine.processes import micro_batches
+from lep.distributed import micro_batches
 from lep.modeling.loading import device
 
 A = TypeVar("A", bound=TrainingArguments)

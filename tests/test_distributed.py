@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 from torch.distributed import HashStore
 
-from lep.engine import processes
+from lep import distributed as processes
 from lep.errors import UsageError
 
 

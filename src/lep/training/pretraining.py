@@ -30,10 +30,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from lep.config import Pretrain
 from lep.data.packing import Samples
-from lep.engine.arguments import training_arguments
-from lep.engine.failures import explained
-from lep.engine.processes import agreed, world
-from lep.engine.watch import Measured, Watch, checkpoint_folder, last_checkpoint
+from lep.distributed import agreed, world
 from lep.extras import need
 from lep.modeling.device_specs import peak_operations_per_second
 from lep.modeling.flops import operations_per_token
@@ -42,6 +39,9 @@ from lep.modeling.sharding import ShardedTrainer, gather, observe, shard
 from lep.modeling.trainable_embeddings import TrainableTables
 from lep.modeling.trainable_layers import Became, decoder_layers, learning_layers, learnt_weights
 from lep.progress import progress
+from lep.training.arguments import training_arguments
+from lep.training.callbacks import Measured, Watch, checkpoint_folder, last_checkpoint
+from lep.training.resource_errors import explained
 
 Measure = Callable[[TrainableTables], Measured]
 
