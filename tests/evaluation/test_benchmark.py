@@ -13,12 +13,12 @@ import torch
 
 from lep.config import Benchmark, Endpoint
 from lep.data.records import read_records
-from lep.engine import endpoint
 from lep.errors import EndpointError, LepError, TokenizerError
 from lep.evaluation import backends, benchmark
 from lep.evaluation.benchmark import candidates, run_benchmark, score_model
 from lep.evaluation.darumeru.scores import TASKS
 from lep.modeling.loading import load_model, load_tokenizer
+from lep.sampling import openai_backend as endpoint
 
 FEW = ("darumeru_parus", "darumeru_use", "darumeru_cp_sent_ru")
 

@@ -15,11 +15,12 @@ from huggingface_hub import ModelCard
 
 from lep.config import Calibrate
 from lep.data.copy_tasks import copy_tasks
-from lep.engine import answering, endpoint
 from lep.errors import DataError, EndpointError, TokenizerError, UsageError
 from lep.io.model_folder import open_model
 from lep.io.model_writer import ANSWERS
 from lep.pipeline import room_steps
+from lep.sampling import backends as answering
+from lep.sampling import openai_backend as endpoint
 
 Make = Callable[..., Calibrate]
 
@@ -180,7 +181,7 @@ def test_the_best_of_several_is_learnt_beside_copies(settings, corpus, run_room,
 
 def test_a_judge_without_a_grade_keeps_nothing(settings, instructs, make_artifact, tmp_path, monkeypatch) -> None:
     """A random model is no judge."""
-    monkeypatch.setattr("lep.engine.verdicts._VERDICT", 8)
+    monkeypatch.setattr("lep.sampling.llm_judge._VERDICT", 8)
     generate = answering.generate
 
     def whole(*given: Any, **more: Any) -> Any:

@@ -16,11 +16,11 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lep.config import Endpoint
-from lep.engine.answering import Decoding, NoAnswer, answer_all
-from lep.engine.endpoint import Served
 from lep.errors import DataError, UsageError
 from lep.modeling.loading import load_model, load_tokenizer
 from lep.progress import Advance, progress
+from lep.sampling.backends import Decoding, NoAnswer, answer_all
+from lep.sampling.openai_backend import Served
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 

@@ -17,15 +17,15 @@ from lep.data.copy_tasks import wanted_copies
 from lep.data.records import origin_records, write_rows
 from lep.data.sft_dataset import Lessons, instruction_lessons
 from lep.distributed import by_main, micro_batches
-from lep.engine.answering import Answerer, Decoding, Local, Vllm
-from lep.engine.endpoint import Served
-from lep.engine.judging import Grade
-from lep.engine.selection import ANSWERING, JUDGING, Judged, answer_and_judge, dropped
 from lep.errors import DataError
 from lep.io.model_writer import ANSWERS
 from lep.modeling.generation import Answer
 from lep.modeling.loading import load_tokenizer
 from lep.progress import note
+from lep.sampling.backends import Answerer, Decoding, Local, Vllm
+from lep.sampling.best_of_n import ANSWERING, JUDGING, Judged, answer_and_judge, dropped
+from lep.sampling.openai_backend import Served
+from lep.sampling.rule_judge import Grade
 from lep.training.finetuning import tune
 
 

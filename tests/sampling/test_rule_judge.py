@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from lep.engine.answering import Messages, NoAnswer
-from lep.engine.judging import FAULTS, REFUSALS, Grade, grade_by_rules, repeated_share
 from lep.modeling.generation import Answer
+from lep.sampling.backends import Messages, NoAnswer
+from lep.sampling.rule_judge import FAULTS, REFUSALS, Grade, grade_by_rules, repeated_share
 
 RUSSIAN = (
     "Расскажи, пожалуйста, почему зимой дни становятся короче, а ночи длиннее, и что происходит летом в это время."

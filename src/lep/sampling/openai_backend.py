@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lep.config.tune import Endpoint
-from lep.engine.answering import Asked, Decoding, Keep, Messages, NoAnswer
 from lep.errors import EndpointError
 from lep.extras import need
 from lep.modeling.generation import Answer
+from lep.sampling.backends import Asked, Decoding, Keep, Messages, NoAnswer
 
 RETRIES = 5
 """Of a request that failed, by the client, after half a second, a second, and so on up to eight."""
@@ -38,7 +38,7 @@ class Served:
     def answer(
         self, asked: Sequence[Asked], *, decoding: Decoding, done: Collection[tuple[int, int]], keep: Keep
     ) -> None:
-        """See `lep.engine.answering.Answerer`.
+        """See `lep.sampling.backends.Answerer`.
 
         Raises:
             EndpointError: it cannot be reached, refuses the key, has no such model, or does not answer any more.

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from lep.data.conversations import Conversation, Message
-from lep.engine.answering import Decoding, Keep, NoAnswer
-from lep.engine.judging import Grade
-from lep.engine.selection import Judged, answer_and_judge, dropped
 from lep.modeling.generation import Answer
+from lep.sampling.backends import Decoding, Keep, NoAnswer
+from lep.sampling.best_of_n import Judged, answer_and_judge, dropped
+from lep.sampling.rule_judge import Grade
 
 GOOD, BETTER = "Хороший ответ по-русски", "Лучший ответ по-русски"
 GRADES = {GOOD: 4, BETTER: 5, "Плохой ответ": 2}

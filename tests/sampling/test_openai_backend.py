@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from lep.config import Endpoint
-from lep.engine import endpoint
-from lep.engine.answering import Asked, Decoding, Keep, Local, Messages, NoAnswer, answer_all
-from lep.engine.endpoint import Served
 from lep.errors import EndpointError, UsageError
 from lep.modeling.generation import Answer
+from lep.sampling import openai_backend as endpoint
+from lep.sampling.backends import Asked, Decoding, Keep, Local, Messages, NoAnswer, answer_all
+from lep.sampling.openai_backend import Served
 
 GREEDY = Decoding(longest=6)
 KEY = "sk-secret"

@@ -1,7 +1,7 @@
 """Answers to many prompts, each written down as it comes, so that work that was broken off goes on.
 
 Who answers is a value with one method: a model in memory (`Local`, `Vllm`), or one that is served elsewhere
-(`lep.engine.endpoint.Served`). None loads or reaches anything before it is asked.
+(`lep.sampling.openai_backend.Served`). None loads or reaches anything before it is asked.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from lep.engine import answering
-from lep.engine.answering import Asked, Decoding, Keep, Local, Messages, NoAnswer, Vllm, answer_all
 from lep.errors import DataError, EndpointError, TokenizerError, UsageError
 from lep.modeling.generation import Answer
+from lep.sampling import backends as answering
+from lep.sampling.backends import Asked, Decoding, Keep, Local, Messages, NoAnswer, Vllm, answer_all
 
 GREEDY, SAMPLED = Decoding(longest=6), Decoding(longest=6, temperature=1.0, seed=3)
 
@@ -129,7 +129,7 @@ def test_a_killed_process_leaves_what_it_wrote(folder, prompts, tmp_path) -> Non
     script = f"""
 import os, signal
 from pathlib import Path
-from lep.engine import answering
+from lep.sampling import backends as answering
 
 generate, calls = answering.generate, []
 

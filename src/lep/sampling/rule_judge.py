@@ -1,7 +1,7 @@
 """Grades of answers, from 1 to 5, by rules: what a good answer cannot look like.
 
 A grade is 5 less the weight of every fault that is found, and at least 1. A rule sees the form of an answer, never
-whether it is right: for that, a model judges (`lep.engine.verdicts`).
+whether it is right: for that, a model judges (`lep.sampling.llm_judge`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from lep.core.unicode_scripts import NO_LETTERS, script_of
 from lep.data.language_id import identify_language
-from lep.engine.answering import Messages, NoAnswer
 from lep.modeling.generation import Answer
+from lep.sampling.backends import Messages, NoAnswer
 
 FAULTS = {"cut": 2, "script": 2, "language": 2, "repetition": 2, "refusal": 2, "short": 1}
 """What each fault takes from the 5. With a threshold of 4, a `short` answer passes where nothing else is wrong."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from lep.data.conversations import Conversation, Message, turns
-from lep.engine.answering import Answerer, Decoding, NoAnswer, answer_all
-from lep.engine.judging import Grade, grade_by_rules
-from lep.engine.verdicts import grade_by_model
 from lep.modeling.generation import Answer
+from lep.sampling.backends import Answerer, Decoding, NoAnswer, answer_all
+from lep.sampling.llm_judge import grade_by_model
+from lep.sampling.rule_judge import Grade, grade_by_rules
 
 ANSWERING, JUDGING = "answering.jsonl", "judging.jsonl"
 """What was said so far: files that are of no use when all is done."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from lep.engine.answering import Keep, Messages, NoAnswer
-from lep.engine.judging import Grade
-from lep.engine.verdicts import JUDGE_PROMPT, grade_by_model, question, read_verdict
 from lep.modeling.generation import Answer
+from lep.sampling.backends import Keep, Messages, NoAnswer
+from lep.sampling.llm_judge import JUDGE_PROMPT, grade_by_model, question, read_verdict
+from lep.sampling.rule_judge import Grade
 
 PROMPT: Messages = [
     {"role": "system", "content": "Be kind."},

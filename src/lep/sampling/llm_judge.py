@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from lep.engine.answering import Answerer, Decoding, Messages, NoAnswer, answer_all
-from lep.engine.judging import Grade, grade_by_rules
 from lep.modeling.generation import Answer
+from lep.sampling.backends import Answerer, Decoding, Messages, NoAnswer, answer_all
+from lep.sampling.rule_judge import Grade, grade_by_rules
 
 JUDGE_PROMPT = """\
 You grade the last answer of a conversation between a user and an assistant.
@@ -45,7 +45,7 @@ def grade_by_model(
     Args:
         judge: a model that can follow `JUDGE_PROMPT`.
         answered: prompts, their answers, and the place of the prompt.
-        file: keeps the judge's words, one by one; see `lep.engine.answering.answer_all`.
+        file: keeps the judge's words, one by one; see `lep.sampling.backends.answer_all`.
     """
     grades: dict[int, Grade] = {}
     asked: dict[int, tuple[Messages, str]] = {}

@@ -1,0 +1,1 @@
+"""Teacher answers and their scores, for self-distillation."""
