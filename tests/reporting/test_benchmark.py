@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lep.reporting.benchmark import Scores, scores
-from lep.reporting.evaluated import COLUMNS
-from lep.reporting.numbers import parse_evaluation
+from lep.results.evaluation import COLUMNS
+from lep.results.stages import parse_evaluation
 
 from .made_up import NAMES, benchmark, evaluated
 

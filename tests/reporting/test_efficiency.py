@@ -6,8 +6,8 @@ import pytest
 
 from lep.reporting.cells import verdict
 from lep.reporting.efficiency import by_model, by_text, how, reference
-from lep.reporting.measures import Change, Efficiency, Ratio
-from lep.reporting.numbers import parse_evaluation
+from lep.results.efficiency import Change, Efficiency, Ratio
+from lep.results.stages import parse_evaluation
 
 from .made_up import NAMES, efficiency, evaluated
 

@@ -12,7 +12,7 @@ import pytest
 from lep.errors import ArtifactError
 from lep.reporting import facts as reporting
 from lep.reporting.facts import gather
-from lep.reporting.numbers import Propagated
+from lep.results.stages import Propagated
 
 from .made_up import NAMES, Write, evaluated, propagated
 

@@ -7,9 +7,9 @@ from dataclasses import asdict
 import pytest
 
 from lep.errors import UsageError
-from lep.reporting.evaluated import COLUMNS, MICRO, Benchmark
-from lep.reporting.numbers import parse_evaluation
 from lep.reporting.paper import Beside, beside_paper, parse_beside, published
+from lep.results.evaluation import COLUMNS, MICRO, Benchmark
+from lep.results.stages import parse_evaluation
 
 from .made_up import benchmark, evaluated
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lep.reporting.measures import SideEffects
-from lep.reporting.numbers import parse_evaluation
 from lep.reporting.side_effects import grids, reference
+from lep.results.efficiency import SideEffects
+from lep.results.stages import parse_evaluation
 
 from .made_up import evaluated, side_effects
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from lep.config import Evaluate
 from lep.errors import CheckpointError, DataError
 from lep.reporting.efficiency import by_text
-from lep.reporting.numbers import parse_evaluation
 from lep.reporting.side_effects import grids
+from lep.results.stages import parse_evaluation
 from lep.stages import evaluate
 
 

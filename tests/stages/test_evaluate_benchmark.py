@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from lep.config import Endpoint, Evaluate
 from lep.errors import LepError, TokenizerError, UsageError
 from lep.pipeline import Step, status
-from lep.reporting.numbers import parse_evaluation
+from lep.results.stages import parse_evaluation
 
 DATA = Path(__file__).parents[1] / "evaluation/darumeru/data"
 TASKS = ["darumeru_parus", "darumeru_rwsd"]

@@ -14,7 +14,7 @@ from lep.config import Benchmark, Pretrain
 from lep.evaluation.benchmark import score_model
 from lep.io.model_writer import TRAINING_LOG
 from lep.modeling.loading import load_model, load_tokenizer
-from lep.reporting.numbers import Pretrained, parse
+from lep.results.stages import Pretrained, parse
 
 TASKS = ["darumeru_rucola", "darumeru_use"]
 AVERAGES = {"all", "DaruMERA"}

@@ -196,7 +196,7 @@ def _propagation(numbers: Mapping[str, Any], console: Console) -> None:
 
 
 def _evaluation(numbers: Mapping[str, Any], console: Console) -> None:
-    from lep.reporting.numbers import parse_evaluation
+    from lep.results.stages import parse_evaluation
 
     found = parse_evaluation(numbers)
     for tell in (_main, _benchmark, _efficiency, _side_effects):

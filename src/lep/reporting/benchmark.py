@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from lep.reporting import rounding
 from lep.reporting.cells import NOTHING, Grid, Line, Marked, marked
-from lep.reporting.evaluated import COLUMNS, PREFIX, Benchmark, Benchmarked, Estimate
-from lep.reporting.measures import Change, Value
 from lep.reporting.words import many, say
+from lep.results.efficiency import Change, Value
+from lep.results.evaluation import COLUMNS, PREFIX, Benchmark, Benchmarked, Estimate
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from lep.errors import ArtifactError
 from lep.io.artifact import MANIFEST, read_manifest
 from lep.reporting import rounding
 from lep.reporting.facts import require_evaluation
-from lep.reporting.numbers import Numbers, Pretrained, Propagated, Retokenized, parse_evaluation
 from lep.reporting.table import main_table
 from lep.reporting.words import language_name
+from lep.results.stages import Numbers, Pretrained, Propagated, Retokenized, parse_evaluation
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from lep.reporting.card_numbers import section
 from lep.reporting.facts import versions
 from lep.reporting.licences import Licence, Limit
 from lep.reporting.lineage import Lineage, Made, Parent
-from lep.reporting.numbers import Numbers, Pretrained, Retokenized, parse
 from lep.reporting.story import sentence
 from lep.reporting.words import language_name
+from lep.results.stages import Numbers, Pretrained, Retokenized, parse
 
 _ENDINGS = {
     "initialize": ", not trained yet",

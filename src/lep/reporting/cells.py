@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lep.reporting import rounding
-from lep.reporting.measures import Change, Ratio, Value
 from lep.reporting.words import say
+from lep.results.efficiency import Change, Ratio, Value
 
 
 @dataclass(frozen=True)

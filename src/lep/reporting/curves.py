@@ -9,9 +9,9 @@ from matplotlib.ticker import MaxNLocator
 
 from lep.reporting import rounding
 from lep.reporting.facts import Facts
-from lep.reporting.numbers import Calibrated, Loss, Measured, Pretrained, Tuned
 from lep.reporting.svg import ACCENT, INK, MUTED, STEPS, Chart, apart, draw, short
 from lep.reporting.words import language_name, say
+from lep.results.stages import Calibrated, Loss, Measured, Pretrained, Tuned
 
 _SIZE = (4.4, 2.5)
 _POINTS = 200

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lep.reporting import rounding
 from lep.reporting.cells import NOTHING, Grid, Line, Marked, marked
-from lep.reporting.measures import Efficiency, Efficient, Ratio, Ratios, Value
 from lep.reporting.words import language_name, say
+from lep.results.efficiency import Efficiency, Efficient, Ratio, Ratios, Value
 
 
 def reference(efficiency: Efficiency) -> str:

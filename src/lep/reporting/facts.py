@@ -11,8 +11,8 @@ from typing import TypeVar
 from lep.config import ROOMS
 from lep.errors import ArtifactError
 from lep.io.artifact import MANIFEST, Manifest, read_manifest
-from lep.reporting.evaluated import Evaluated
-from lep.reporting.numbers import Calibrated, Numbers, Propagated, parse, parse_evaluation
+from lep.results.evaluation import Evaluated
+from lep.results.stages import Calibrated, Numbers, Propagated, parse, parse_evaluation
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from lep.reporting import rounding
 from lep.reporting.cells import told, verdict
-from lep.reporting.evaluated import Model
 from lep.reporting.facts import Facts
 from lep.reporting.words import in_language, language_name, say
+from lep.results.evaluation import Model
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from lep.reporting import rounding
-from lep.reporting.evaluated import COLUMNS
 from lep.reporting.facts import Facts
-from lep.reporting.measures import Value
 from lep.reporting.paper import Beside
 from lep.reporting.svg import ACCENT, INK, MUTED, RULE, STEPS, Chart, draw, short
 from lep.reporting.words import language_name, say
+from lep.results.efficiency import Value
+from lep.results.evaluation import COLUMNS
 
 Show = Callable[[float | None], str]
 

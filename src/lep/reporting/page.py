@@ -20,16 +20,16 @@ from lep.reporting import efficiency, rounding, side_effects
 from lep.reporting.benchmark import scores
 from lep.reporting.cells import told
 from lep.reporting.curves import learning_charts, loss_charts, score_charts
-from lep.reporting.evaluated import Evaluated
 from lep.reporting.facts import Facts, Room, versions
 from lep.reporting.headline import Comparison, balance, headline
 from lep.reporting.intervals import benchmark_charts, damage_charts, skill_charts, speed_charts
-from lep.reporting.numbers import Fit, Propagated
 from lep.reporting.paper import Beside, beside_paper
 from lep.reporting.story import story
 from lep.reporting.table import main_table
 from lep.reporting.vocabulary import parts, vocabularies
 from lep.reporting.words import language_name, many, say, speaking
+from lep.results.evaluation import Evaluated
+from lep.results.stages import Fit, Propagated
 
 _ROUNDED = "count decimal percent duration memory condition symbols_per_token score signed".split()
 _OPEN = 6

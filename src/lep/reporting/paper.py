@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 
 from lep.errors import UsageError
 from lep.reporting import rounding
-from lep.reporting.evaluated import COLUMNS, MICRO, PREFIX, Asked, Benchmark, Benchmarked, Estimate
 from lep.reporting.words import say
+from lep.results.evaluation import COLUMNS, MICRO, PREFIX, Asked, Benchmark, Benchmarked, Estimate
 
 _SHOTS = {
     "table1_zero_shot_instruct": 0,

@@ -6,8 +6,8 @@ from functools import partial
 
 from lep.reporting import rounding
 from lep.reporting.cells import NOTHING, Grid, Line, Marked, marked
-from lep.reporting.measures import Affected, SideEffects, Value
 from lep.reporting.words import language_name, say
+from lep.results.efficiency import Affected, SideEffects, Value
 
 _percent = partial(rounding.percent, places=0)
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lep.reporting import rounding
-from lep.reporting.evaluated import Evaluated
 from lep.reporting.facts import Facts, Room
-from lep.reporting.numbers import (
+from lep.reporting.words import in_language, many, say
+from lep.results.evaluation import Evaluated
+from lep.results.stages import (
     Calibrated,
     Collected,
     Initialized,
@@ -20,7 +21,6 @@ from lep.reporting.numbers import (
     Retokenized,
     Tuned,
 )
-from lep.reporting.words import in_language, many, say
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lep.reporting import rounding
-from lep.reporting.evaluated import Benchmarked, Evaluated, Model
-from lep.reporting.measures import Ratio
-from lep.reporting.numbers import parse_evaluation
 from lep.reporting.words import say
+from lep.results.efficiency import Ratio
+from lep.results.evaluation import Benchmarked, Evaluated, Model
+from lep.results.stages import parse_evaluation
 
 
 @dataclass(frozen=True)

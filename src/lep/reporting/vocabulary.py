@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from lep.reporting import rounding
 from lep.reporting.facts import Facts
-from lep.reporting.numbers import Retokenized
 from lep.reporting.words import say
+from lep.results.stages import Retokenized
 
 _MARKS = str.maketrans({" ": "·", "\n": "↵", "\r": "␍", "\t": "⇥"})
 _BYTE = re.compile(r"\\x([0-9a-f]{2})")

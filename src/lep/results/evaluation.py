@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lep.reporting.measures import Change, Efficiency, Ratio, SideEffects
+from lep.results.efficiency import Change, Efficiency, Ratio, SideEffects
 
 MICRO = "Micro-Avg"
 COLUMNS: tuple[str, ...] = (MICRO, "DaruMMLU", "DaruMERA", "DaruSum", "DaruCopy-EN", "DaruCopy-RU")

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from lep.errors import ArtifactError
-from lep.reporting.evaluated import Evaluated
+from lep.results.evaluation import Evaluated
 
 
 @dataclass(frozen=True)
