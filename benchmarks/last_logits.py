@@ -28,7 +28,7 @@ def answer(side: str, questions: int) -> dict[str, Any]:
     from tokenizers.models import BPE
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from lep.evaluation.last_logits import LastLogits
+    from lep.evaluation.darumeru.last_logits import LastLogits
 
     torch.manual_seed(0)
     config = LlamaConfig(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lep.config import Benchmark, Pretrain
-from lep.evaluation.benchmark import score_model
+from lep.evaluation.darumeru.runner import score_model
 from lep.io.model_writer import TRAINING_LOG
 from lep.modeling.loading import load_model, load_tokenizer
 from lep.results.stages import Pretrained, parse

@@ -176,7 +176,7 @@ def _walk(steps: Sequence[Any], options: argparse.Namespace, console: Console) -
 
 
 def _export(folder: Path, words: Sequence[str], console: Console) -> int:
-    from lep.evaluation.darumeru.sources import export
+    from lep.evaluation.darumeru.datasets import export
     from lep.training.library_logging import silence_libraries
 
     if words:

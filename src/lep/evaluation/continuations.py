@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.evaluation.generation import BATCH, SHOWN
+from lep.evaluation.skills import BATCH, SHOWN
 from lep.modeling.generation import Answer, generate
 from lep.progress import progress
 

@@ -12,12 +12,12 @@ from lep.config import Evaluate
 from lep.core.metrics import bits_per_byte, symbols_per_token
 from lep.data.eval_items import read_items
 from lep.evaluation.continuations import Opening, continue_openings, openings, shown
-from lep.evaluation.efficiency import measure_efficiency
-from lep.evaluation.encoding import encode
-from lep.evaluation.generation import answer_items, expected, score, side_by_side
-from lep.evaluation.side_effects import compare_side_effects, measure_side_effects
+from lep.evaluation.efficiency.measure import measure_efficiency
+from lep.evaluation.side_effects.measure import compare_side_effects, measure_side_effects
+from lep.evaluation.side_effects.wrong_script import pairs, written_in_benchmark, wrong_scripts
+from lep.evaluation.skills import answer_items, expected, score, side_by_side
 from lep.evaluation.texts import read_texts
-from lep.evaluation.wrong_script import pairs, written_in_benchmark, wrong_scripts
+from lep.evaluation.tokenize import encode
 from lep.io.atomic import once
 from lep.modeling.likelihood import total_bits
 from lep.modeling.loading import document_prefix, load_model, load_tokenizer
@@ -111,7 +111,7 @@ def _benchmark(settings: Evaluate, out: Path) -> Callable[[], dict[str, Any] | N
     """What runs Darumeru, in `out/benchmark/NAME/TASK.jsonl`; how the models can be asked is found out at once."""
     if not settings.benchmark:
         return lambda: None
-    from lep.evaluation.benchmark import candidates, run_benchmark
+    from lep.evaluation.darumeru.runner import candidates, run_benchmark
 
     asked = candidates(settings.benchmark, settings.models)
     reference = settings.reference or asked[0].name

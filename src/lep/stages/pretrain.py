@@ -154,7 +154,7 @@ def _measured(heldout: HeldOut, benchmark: Benchmark | None, model: TrainableTab
 
 def _scored(model: TrainableTables, tokenizer: PreTrainedTokenizerBase, benchmark: Benchmark) -> dict[str, Any]:
     """Averages of the benchmark with their intervals: of the tasks that are asked, and of their groups."""
-    from lep.evaluation.benchmark import score_model
+    from lep.evaluation.darumeru.runner import score_model
 
     found = score_model(model.model, tokenizer, benchmark, name="benchmark", base=True)
     averages = {"all": found["micro"], **found["groups"]}

@@ -7,10 +7,10 @@ import pytest
 
 from lep.data.records import Record
 from lep.errors import DataError, TokenizerError
-from lep.evaluation.darumeru import functions
+from lep.evaluation.darumeru import task_functions as functions
 from lep.evaluation.darumeru.documents import documents
 from lep.evaluation.darumeru.prompts import instruction
-from lep.evaluation.darumeru.words import tokens
+from lep.evaluation.darumeru.text_units import tokens
 
 
 def write(folder: Path, name: str, **changes: object) -> str:

@@ -9,8 +9,8 @@ import yaml
 
 from lep.errors import DataError, UsageError
 from lep.evaluation.darumeru import TASK_FILES
+from lep.evaluation.darumeru.aggregation import GROUPS, TASKS, summarize
 from lep.evaluation.darumeru.documents import documents
-from lep.evaluation.darumeru.scores import GROUPS, TASKS, summarize
 
 
 def scores(results: dict[str, Any]) -> dict[str, float]:
@@ -82,12 +82,12 @@ def test_examples_give_way_when_the_prompt_is_too_long(run, perfect, monkeypatch
     run(perfect, "darumeru_rucola", limit=1, num_fewshot=5)
     long = perfect.asked[0][0]
     assert long.count("Предложение:") == 6
-    monkeypatch.setattr("lep.evaluation.darumeru.task.ROOM", 100)  # an example has about thirty words and marks
+    monkeypatch.setattr("lep.evaluation.darumeru.lm_eval_task.ROOM", 100)  # an example has about thirty words and marks
     run(perfect, "darumeru_rucola", limit=1, num_fewshot=5)
     short = perfect.asked[-1][0]
     assert 1 < short.count("Предложение:") < 6
     assert long.startswith(short[: short.index("\n\n")])  # the first examples stay
-    monkeypatch.setattr("lep.evaluation.darumeru.task.ROOM", 1)
+    monkeypatch.setattr("lep.evaluation.darumeru.lm_eval_task.ROOM", 1)
     run(perfect, "darumeru_rucola", limit=1, num_fewshot=5)
     assert perfect.asked[-1][0].count("Предложение:") == 1
 

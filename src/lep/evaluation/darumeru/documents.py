@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from lep.data.records import Record
 from lep.errors import DataError, UsageError
+from lep.evaluation.darumeru.datasets import EXAMPLES, rows
 from lep.evaluation.darumeru.prompts import ACCEPTABLE, EXTRACT, LETTERS, SUMMARY, instruction, question
-from lep.evaluation.darumeru.sources import EXAMPLES, rows
 from lep.evaluation.darumeru.subjects import CATEGORIES
-from lep.evaluation.darumeru.words import tokens
+from lep.evaluation.darumeru.text_units import tokens
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

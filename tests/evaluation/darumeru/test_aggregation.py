@@ -7,9 +7,9 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from lep.errors import DataError
-from lep.evaluation.darumeru import functions
+from lep.evaluation.darumeru import task_functions as functions
+from lep.evaluation.darumeru.aggregation import GROUPS, TASKS, summarize
 from lep.evaluation.darumeru.documents import documents
-from lep.evaluation.darumeru.scores import GROUPS, TASKS, summarize
 
 
 def test_the_micro_average_is_of_17_tasks() -> None:

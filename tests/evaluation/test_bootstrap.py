@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from lep.evaluation.intervals import estimate, mean
+from lep.evaluation.bootstrap import estimate, mean
 
 CHANCE = random.Random(0)
 MARKS = [float(CHANCE.random() < 0.3) for _ in range(200)]

@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lep.errors import TokenizerError
-from lep.evaluation.generation import Answer, answer_items, expected, score
+from lep.evaluation.skills import Answer, answer_items, expected, score
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def tokenizer(tokenizers: dict[str, Path]) -> PreTrainedTokenizerBase:
 
 
 def test_answers_come_in_the_order_of_the_items(tokenizer, monkeypatch, texts) -> None:
-    from lep.evaluation import generation
+    from lep.evaluation import skills as generation
 
     monkeypatch.setattr(generation, "BATCH", 3)
     asked: list[tuple[int, int]] = []

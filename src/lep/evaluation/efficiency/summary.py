@@ -7,8 +7,8 @@ from statistics import median
 from typing import Any
 
 from lep.core.metrics import median_interval
-from lep.evaluation.density import Density
-from lep.evaluation.intervals import with_interval
+from lep.evaluation.bootstrap import with_interval
+from lep.evaluation.efficiency.compression import Density
 
 Turns = dict[str, dict[str, Any]]
 """By model: `footprint`, and `rates`, one for each round (the fields of `Footprint` and of `Rates`)."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from lep.config.benchmark import DARUMERU
 from lep.errors import DataError
-from lep.evaluation.darumeru import exam, functions
+from lep.evaluation.darumeru import task_functions as functions
+from lep.evaluation.darumeru import use_exam as exam
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from lep.cli.main import main
 from lep.errors import DataError
+from lep.evaluation.darumeru.aggregation import TASKS
+from lep.evaluation.darumeru.datasets import SOURCES, export, rows
 from lep.evaluation.darumeru.documents import documents
-from lep.evaluation.darumeru.scores import TASKS
-from lep.evaluation.darumeru.sources import SOURCES, export, rows
 from lep.progress import listen
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from lm_eval.api.task import ConfigurableTask
 
 from lep.errors import DataError
-from lep.evaluation.darumeru.words import tokens
+from lep.evaluation.darumeru.text_units import tokens
 
 ROOM = 4096
 """Tokens that a prompt with examples may have (the paper)."""

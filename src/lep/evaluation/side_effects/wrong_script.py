@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lep.core.unicode_scripts import NO_LETTERS, script_of
-from lep.evaluation.intervals import share
+from lep.evaluation.bootstrap import share
 
 _MIXED = {"Hiragana": "Han", "Katakana": "Han"}
 """Scripts that one text is written in; they count as one."""
@@ -40,7 +40,7 @@ def pairs(texts: Iterable[str], answers: Iterable[Mapping[str, Any]]) -> Pairs:
 
 
 def written_in_benchmark(folder: Path) -> Iterator[tuple[str, str]]:
-    """The right answers and those of one model, of the tasks in which it writes; see `lep.evaluation.benchmark`."""
+    """The right answers and those of one model, of the tasks in which it writes; see `lep.evaluation.darumeru.runner`."""
     for file in sorted(folder.glob("*.jsonl")):
         with file.open(encoding="utf-8") as lines:
             for record in map(json.loads, lines):

@@ -8,8 +8,8 @@ from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
-from lep.evaluation.encoding import encode
-from lep.evaluation.intervals import Estimate, estimate
+from lep.evaluation.bootstrap import Estimate, estimate
+from lep.evaluation.tokenize import encode
 
 Counts = tuple[int, int, int]
 """Characters, UTF-8 bytes and tokens of a document."""

@@ -31,7 +31,7 @@ def in_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, bat
     Log-probabilities are in float32: those of options are often closer than bfloat16 can tell apart, and of equals the
     first would win.
     """
-    from lep.evaluation.last_logits import LastLogits
+    from lep.evaluation.darumeru.last_logits import LastLogits
 
     make: Any = LastLogits
     return make(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32")

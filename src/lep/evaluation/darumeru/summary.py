@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lep.config.benchmark import DARUMERU
-from lep.evaluation.darumeru.scores import TASKS
-from lep.evaluation.intervals import Estimate, estimate, mean
+from lep.evaluation.bootstrap import Estimate, estimate, mean
+from lep.evaluation.darumeru.aggregation import TASKS
 
 
 @dataclass(frozen=True)

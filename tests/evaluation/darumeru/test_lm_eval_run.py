@@ -11,9 +11,9 @@ from lm_eval.tasks import TaskManager
 
 from lep.config import Benchmark
 from lep.data.records import read_records
-from lep.evaluation.benchmark import SHOTS, candidates, run_benchmark
 from lep.evaluation.darumeru import TASK_FILES
-from lep.evaluation.darumeru.scores import GROUPS, TASKS
+from lep.evaluation.darumeru.aggregation import GROUPS, TASKS
+from lep.evaluation.darumeru.runner import SHOTS, candidates, run_benchmark
 
 
 def plain(folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch, **how: Any) -> dict[str, Any]:

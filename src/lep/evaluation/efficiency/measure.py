@@ -20,11 +20,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lep.config.efficiency import Efficiency
 from lep.errors import DataError, UsageError
-from lep.evaluation.density import densities
-from lep.evaluation.encoding import encode
-from lep.evaluation.footprint import Footprint, footprint
-from lep.evaluation.ledger import Turns, ledger
-from lep.evaluation.rates import measure_rates
+from lep.evaluation.efficiency.compression import densities
+from lep.evaluation.efficiency.memory import Footprint, footprint
+from lep.evaluation.efficiency.summary import Turns, ledger
+from lep.evaluation.efficiency.throughput import measure_rates
+from lep.evaluation.tokenize import encode
 from lep.io.atomic import once
 from lep.modeling.loading import device, load_model, load_tokenizer
 from lep.progress import progress

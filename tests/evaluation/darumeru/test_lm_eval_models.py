@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from lep.evaluation.backends import Watched, in_memory
-from lep.evaluation.harness import ask
+from lep.evaluation.darumeru.lm_eval_models import Watched, in_memory
+from lep.evaluation.darumeru.lm_eval_run import ask
 from lep.modeling.loading import load_model, load_tokenizer
 from lep.progress import listen
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from random import Random
 
-from lep.evaluation.code_items import CODE
+from lep.evaluation.side_effects.code_items import CODE
 
 Item = tuple[str, ...]
 """The right text, then the wrong ones."""

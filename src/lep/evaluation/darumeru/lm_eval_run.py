@@ -12,7 +12,7 @@ from lep.evaluation.darumeru import TASK_FILES
 
 Record = dict[str, Any]
 """`document` (the first is 1), `prompt`, `gold`, then `answer`, or `log_probabilities` of the options; and `score`, the
-document's result as `lep.evaluation.darumeru.functions` has it."""
+document's result as `lep.evaluation.darumeru.task_functions` has it."""
 
 
 def ask(

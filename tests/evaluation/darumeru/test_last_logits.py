@@ -10,7 +10,7 @@ import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from lep.evaluation.last_logits import LastLogits
+from lep.evaluation.darumeru.last_logits import LastLogits
 from lep.modeling.loading import load_model, load_tokenizer
 
 REQUESTS = [

@@ -6,8 +6,8 @@ import pytest
 
 from lep.config.benchmark import DARUMERU
 from lep.errors import DataError
-from lep.evaluation.darumeru.scores import TASKS, summarize
-from lep.evaluation.standings import compared, scored, standing
+from lep.evaluation.darumeru.aggregation import TASKS, summarize
+from lep.evaluation.darumeru.summary import compared, scored, standing
 
 CHOICES = [[0, 0], [1, 1], [2, 0], [1, 1]]
 SUBJECTS = [["anatomy", 1.0], ["anatomy", 0.0], ["astronomy", 1.0]]

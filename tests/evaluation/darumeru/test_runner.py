@@ -14,9 +14,10 @@ import torch
 from lep.config import Benchmark, Endpoint
 from lep.data.records import read_records
 from lep.errors import EndpointError, LepError, TokenizerError
-from lep.evaluation import backends, benchmark
-from lep.evaluation.benchmark import candidates, run_benchmark, score_model
-from lep.evaluation.darumeru.scores import TASKS
+from lep.evaluation.darumeru import lm_eval_models as backends
+from lep.evaluation.darumeru import runner as benchmark
+from lep.evaluation.darumeru.aggregation import TASKS
+from lep.evaluation.darumeru.runner import candidates, run_benchmark, score_model
 from lep.modeling.loading import load_model, load_tokenizer
 from lep.sampling import openai_backend as endpoint
 

@@ -20,13 +20,14 @@ from transformers import (
 
 from lep.config.efficiency import Efficiency
 from lep.errors import DataError, TokenizerError, UsageError
-from lep.evaluation import efficiency, rates
-from lep.evaluation.density import densities
-from lep.evaluation.efficiency import measure_efficiency
-from lep.evaluation.encoding import encode
-from lep.evaluation.footprint import footprint
-from lep.evaluation.ledger import ledger
-from lep.evaluation.rates import Rates, measure_rates
+from lep.evaluation.efficiency.compression import densities
+from lep.evaluation.efficiency.measure import measure as efficiency
+from lep.evaluation.efficiency.measure import measure_efficiency
+from lep.evaluation.efficiency.measure import throughput as rates
+from lep.evaluation.efficiency.memory import footprint
+from lep.evaluation.efficiency.summary import ledger
+from lep.evaluation.efficiency.throughput import Rates, measure_rates
+from lep.evaluation.tokenize import encode
 
 SIZES: dict[str, Any] = {
     "vocab_size": 64,

@@ -1,6 +1,6 @@
 """Darumeru: every model at every task, kept task by task.
 
-`OUT/MODEL/TASK.jsonl` has a line for each document (`lep.evaluation.harness.Record`). It is written whole when the task
+`OUT/MODEL/TASK.jsonl` has a line for each document (`lep.evaluation.darumeru.lm_eval_run.Record`). It is written whole when the task
 is done: an interrupted run goes on with the next.
 """
 
@@ -19,11 +19,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lep.config import Benchmark, Endpoint
 from lep.data.records import write_rows
 from lep.errors import EndpointError, LepError, TokenizerError
-from lep.evaluation.backends import ENGINES, Remote, Watched, in_memory
-from lep.evaluation.darumeru.scores import TASKS
-from lep.evaluation.darumeru.sources import FOLDER_VARIABLE
-from lep.evaluation.harness import Record, ask
-from lep.evaluation.standings import Scored, compared, scored, standing
+from lep.evaluation.darumeru.aggregation import TASKS
+from lep.evaluation.darumeru.datasets import FOLDER_VARIABLE
+from lep.evaluation.darumeru.lm_eval_models import ENGINES, Remote, Watched, in_memory
+from lep.evaluation.darumeru.lm_eval_run import Record, ask
+from lep.evaluation.darumeru.summary import Scored, compared, scored, standing
 from lep.modeling.loading import load_tokenizer
 from lep.progress import note
 

@@ -11,9 +11,10 @@ from statistics import fmean
 from typing import Any
 
 from lep.errors import DataError
-from lep.evaluation.darumeru import exam, metrics
+from lep.evaluation.darumeru import metrics
+from lep.evaluation.darumeru import use_exam as exam
 from lep.evaluation.darumeru.subjects import CATEGORIES
-from lep.evaluation.darumeru.words import lemmas, tokens
+from lep.evaluation.darumeru.text_units import lemmas, tokens
 
 Document = Mapping[str, Any]
 Likelihoods = Sequence[tuple[float, bool]]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lep.evaluation.darumeru.exam import grades, normalized_grade, points
+from lep.evaluation.darumeru.use_exam import grades, normalized_grade, points
 
 CHOICE = "multiple_choice_independent_options"
 

@@ -9,9 +9,9 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lep.errors import UsageError
-from lep.evaluation.encoding import encode
-from lep.evaluation.intervals import Estimate, estimate, share, with_interval
-from lep.evaluation.probes import probes
+from lep.evaluation.bootstrap import Estimate, estimate, share, with_interval
+from lep.evaluation.side_effects.probes import probes
+from lep.evaluation.tokenize import encode
 from lep.modeling.likelihood import document_bits
 from lep.modeling.loading import document_prefix, positions
 from lep.progress import progress

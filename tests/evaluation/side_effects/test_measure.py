@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lep.errors import UsageError
-from lep.evaluation import side_effects
 from lep.evaluation.continuations import OPENING, continue_openings, openings, shown
-from lep.evaluation.probes import probes
-from lep.evaluation.side_effects import compare_side_effects, measure_side_effects, pieces
-from lep.evaluation.wrong_script import pairs, written_in_benchmark, wrong_script, wrong_scripts
+from lep.evaluation.side_effects.measure import compare_side_effects, measure_side_effects, pieces
+from lep.evaluation.side_effects.measure import measure as side_effects
+from lep.evaluation.side_effects.probes import probes
+from lep.evaluation.side_effects.wrong_script import pairs, written_in_benchmark, wrong_script, wrong_scripts
 from lep.modeling.loading import load_model, load_tokenizer
 
 TEXT = st.text(st.sampled_from("аб ß\n"), max_size=60)

@@ -1,0 +1,1 @@
+"""What an adaptation does to other languages and abilities."""
