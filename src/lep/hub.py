@@ -12,7 +12,7 @@ from lep.errors import CheckpointError, EndpointError, UsageError
 from lep.inspection import inspect
 from lep.io.model_card import CARD
 from lep.io.model_writer import LEP_FILES
-from lep.reporting.card import required_beginning
+from lep.reporting.card.write import required_beginning
 
 _COMMIT = "Model, tokenizer and card"
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")

@@ -208,7 +208,7 @@ def _together(plan: Plan, work: Callable[[Path], Mapping[str, Any]], *, replace:
 def _write_card(folder: Path, manifest: Manifest) -> None:
     """The card of a model. One that cannot be written must not cost the model."""
     try:
-        import_module("lep.reporting.card").write_card(folder, manifest)
+        import_module("lep.reporting.card.write").write_card(folder, manifest)
     except LepError as error:
         note(f"no card was written: {error}; `lep card` shows it when that is mended")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lep.reporting.facts import gather
-from lep.reporting.page import render
+from lep.reporting.page.render import render
+from lep.reporting.run_data import gather
 
 from .browser import CHROMIUM, Tab, tab
 from .made_up import NAMES

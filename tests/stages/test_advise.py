@@ -16,7 +16,7 @@ from lep.config import Advise, Retokenize
 from lep.core import vocabulary_sizing as advice
 from lep.errors import DataError, LepError, TokenizerError, UsageError
 from lep.io.artifact import read_manifest
-from lep.reporting.advice import assumptions, parse_advised, tables, why
+from lep.reporting.tables.vocabulary_sizing import assumptions, parse_advised, tables, why
 
 Run = Callable[..., dict[str, Any]]
 

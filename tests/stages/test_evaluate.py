@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from lep.config import Evaluate
 from lep.errors import CheckpointError, DataError
-from lep.reporting.efficiency import by_text
-from lep.reporting.side_effects import grids
+from lep.reporting.tables.efficiency import by_text
+from lep.reporting.tables.side_effects import grids
 from lep.results.stages import parse_evaluation
 from lep.stages import evaluate
 

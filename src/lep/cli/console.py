@@ -124,7 +124,7 @@ def _vocabulary(numbers: Mapping[str, Any], console: Console) -> None:
 
 
 def _advice(step: Any, numbers: Mapping[str, Any], console: Console) -> None:
-    from lep.reporting.advice import assumptions, parse_advised, tables, why
+    from lep.reporting.tables.vocabulary_sizing import assumptions, parse_advised, tables, why
 
     advised = parse_advised(numbers)
     wide = widened(console, 120)
@@ -204,7 +204,7 @@ def _evaluation(numbers: Mapping[str, Any], console: Console) -> None:
 
 
 def _main(evaluated: Any, console: Console) -> None:
-    from lep.reporting.table import main_table
+    from lep.reporting.tables.main import main_table
 
     found = main_table(evaluated)
     if found.columns:
@@ -216,7 +216,7 @@ def _main(evaluated: Any, console: Console) -> None:
 
 def _benchmark(evaluated: Any, console: Console) -> None:
     """Scores by group, with their differences to the reference, and what they leave out."""
-    from lep.reporting.benchmark import scores
+    from lep.reporting.tables.benchmark import scores
 
     if not evaluated.benchmark:
         return
@@ -228,7 +228,7 @@ def _benchmark(evaluated: Any, console: Console) -> None:
 
 def _efficiency(evaluated: Any, console: Console) -> None:
     """The text that was read when speed was measured."""
-    from lep.reporting.efficiency import by_text, reference
+    from lep.reporting.tables.efficiency import by_text, reference
 
     if efficiency := evaluated.efficiency:
         grid = by_text(efficiency)[0]
@@ -236,7 +236,7 @@ def _efficiency(evaluated: Any, console: Console) -> None:
 
 
 def _side_effects(evaluated: Any, console: Console) -> None:
-    from lep.reporting.side_effects import grids, reference
+    from lep.reporting.tables.side_effects import grids, reference
 
     if effects := evaluated.side_effects:
         for grid in grids(effects):
@@ -254,8 +254,8 @@ def _grid(grid: Any, title: str, reference: str, console: Console) -> None:
 
 def _beside_paper(numbers: Mapping[str, Any], console: Console) -> None:
     """Our scores and the paper's, and what differs in how they were measured."""
-    from lep.reporting.paper import parse_beside
-    from lep.reporting.rounding import score, signed
+    from lep.reporting.formatting import score, signed
+    from lep.reporting.tables.paper_comparison import parse_beside
 
     for one in parse_beside(numbers.get("paper", ())):
         console.print(Text(f"{one.table}, {one.row}", style="bold"))

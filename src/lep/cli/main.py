@@ -250,7 +250,7 @@ def _card(options: argparse.Namespace, console: Console) -> int:
     from lep.io.model_card import CARD
     from lep.io.model_folder import within
     from lep.progress import listen
-    from lep.reporting.card import add_numbers, write_card
+    from lep.reporting.card.write import add_numbers, write_card
 
     listen(Lines(console))
     file = options.model / CARD

@@ -16,8 +16,8 @@ from lep.io.model_folder import check_rows, open_model
 from lep.io.safetensors_files import INDEX, SINGLE
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 from lep.progress import note
-from lep.reporting.advice import Advised, assumptions, why
-from lep.reporting.advice_chart import chart
+from lep.reporting.page.vocabulary_sizing_chart import chart
+from lep.reporting.tables.vocabulary_sizing import Advised, assumptions, why
 from lep.tokenization.builders import Draft, extended_draft, optimized_draft
 from lep.tokenization.merge_continuation import check_merges
 from lep.tokenization.size_sweep import sweep

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lep.config import Report
-from lep.reporting.facts import gather
-from lep.reporting.page import render
-from lep.reporting.paper import beside_paper
+from lep.reporting.page.render import render
+from lep.reporting.run_data import gather
+from lep.reporting.tables.paper_comparison import beside_paper
 
 
 def run(settings: Report, out: Path) -> dict[str, Any]:
