@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lep.config.export import Export
-from lep.exporting import Exported, export
+from lep.gguf.export import Exported, export
 
 from .families import make_family
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lep.io.pre_tokenizers import CHECK_TEXT
+from lep.gguf.known_pre_tokenizers import CHECK_TEXT
 from lep.io.tokenizer_file import read_tokenizer
 
 from .families import FAMILIES

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lep.gguf import known_pre_tokenizers as pre_tokenizers
+from lep.gguf.known_pre_tokenizers import HASHES, PATTERNS, SAME, check_hash, known_as, patterns
 from lep.inspection import inspect
-from lep.io import pre_tokenizers
-from lep.io.pre_tokenizers import HASHES, PATTERNS, SAME, check_hash, known_as, patterns
 from lep.io.tokenizer_file import read_tokenizer
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}

@@ -44,7 +44,7 @@ def _export(options: argparse.Namespace, console: Console) -> int:
 
     settings = export_settings(options.model, options.assignments)
     need("export", what="export")
-    from lep.exporting import export
+    from lep.gguf.export import export
     from lep.training.library_logging import silence_libraries
 
     silence_libraries()

@@ -10,9 +10,9 @@ from typing import Any
 
 from lep.core.vocabulary import Vocabulary
 from lep.errors import TokenizerError
+from lep.gguf.known_pre_tokenizers import CHECK_TEXT
 from lep.io.artifact import MANIFEST
 from lep.io.model_folder import ModelFolder, open_model, read_json, text_config
-from lep.io.pre_tokenizers import CHECK_TEXT
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")

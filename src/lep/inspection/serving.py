@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lep.core.vocabulary import Kind, Vocabulary
+from lep.gguf.known_pre_tokenizers import CHECK_TEXT, HASHES, PATTERNS, SAME, check_hash, known_as, patterns
 from lep.inspection.findings import Fact, Finding, Folder, Problem, Remark, counted, few, language_config
 from lep.inspection.loading import GROUP
-from lep.io.pre_tokenizers import CHECK_TEXT, HASHES, PATTERNS, SAME, check_hash, known_as, patterns
 from lep.io.sentencepiece_file import SENTENCEPIECE, is_tiktoken
 from lep.io.tokenizer_file import read_tokenizer
 

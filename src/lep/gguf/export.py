@@ -13,12 +13,12 @@ from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrai
 
 from lep.config.export import Export, Quantization
 from lep.errors import ArtifactError, CheckpointError
-from lep.exporting.dialogue import dialogue
-from lep.exporting.hyperparameters import add_hyperparameters, architecture, differences
-from lep.exporting.modelfile import Command, commands, modelfile
-from lep.exporting.smaller import program, quantize
-from lep.exporting.vocabulary import GgufVocabulary, gguf_vocabulary
-from lep.exporting.weights import GgufTensor, data, gguf_tensors
+from lep.gguf.hyperparameters import add_hyperparameters, architecture, differences
+from lep.gguf.llama_quantize import program, quantize
+from lep.gguf.modelfile import Command, commands, modelfile
+from lep.gguf.ollama_template import dialogue
+from lep.gguf.vocabulary import GgufVocabulary, gguf_vocabulary
+from lep.gguf.weights import GgufTensor, data, gguf_tensors
 from lep.io.model_folder import ModelFolder, check_rows, open_model
 from lep.modeling.loading import load_tokenizer
 from lep.progress import progress

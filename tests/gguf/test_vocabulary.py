@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from lep.errors import TokenizerError
-from lep.exporting import Exported
-from lep.io.pre_tokenizers import closest
+from lep.gguf.export import Exported
+from lep.gguf.known_pre_tokenizers import closest
 
 TEXT = "The old professor прочитал 1234 страницы — «новый» 😀\n\n  x"
 CONTROL, PLAIN, NORMAL = TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.NORMAL

@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from lep.errors import CheckpointError
-from lep.exporting import Exported
-from lep.exporting.weights import neighbours
+from lep.gguf.export import Exported
+from lep.gguf.weights import neighbours
 
 from .families import FAMILIES
 

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from lep.core.token_bytes import is_byte_piece
 from lep.core.vocabulary import Kind
 from lep.errors import TokenizerError
-from lep.io.pre_tokenizers import CHECK_TEXT, TAKE_WORDS_WHOLE, closest, known_as
+from lep.gguf.known_pre_tokenizers import CHECK_TEXT, TAKE_WORDS_WHOLE, closest, known_as
 from lep.io.sentencepiece_file import piece_scores
 from lep.io.tokenizer_file import TokenizerFile
 

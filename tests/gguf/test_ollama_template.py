@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lep.exporting.dialogue import Dialogue, dialogue
+from lep.gguf.ollama_template import Dialogue, dialogue
 
 TEMPLATES = {
     "chatml": (

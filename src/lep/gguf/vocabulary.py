@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from lep.core.token_bytes import SPACE
 from lep.core.vocabulary import Kind
 from lep.errors import TokenizerError
-from lep.exporting.cutting import Cutting, cutting
-from lep.io.pre_tokenizers import CHECK_TEXT
+from lep.gguf.known_pre_tokenizers import CHECK_TEXT
+from lep.gguf.pre_tokenization import Cutting, cutting
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
 _ROLES = ("bos", "eos", "unk", "pad")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from transformers import GenerationConfig
 
-from lep.exporting.dialogue import Dialogue
+from lep.gguf.ollama_template import Dialogue
 
 CONTEXT = 8192
 """Tokens of context, at most: a server takes memory for all of them at once. Raise it where there is more."""

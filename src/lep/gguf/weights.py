@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from lep.errors import CheckpointError
-from lep.exporting.hyperparameters import INTERLEAVED, rope_factors
+from lep.gguf.hyperparameters import INTERLEAVED, rope_factors
 from lep.io.model_folder import ModelFolder
 
 _BLOCK = 32

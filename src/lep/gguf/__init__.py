@@ -1,0 +1,1 @@
+"""Export a model folder to GGUF for llama.cpp and Ollama."""
