@@ -40,8 +40,8 @@ STEPS = (
 def main(recipe: Path) -> None:
     """Print both tables."""
     from lep import pipeline
-    from lep.engine.machine import this_machine
-    from lep.estimation import estimate
+    from lep.estimation.hardware import this_machine
+    from lep.estimation.report import estimate
     from lep.io.artifact import read_manifest
 
     steps = pipeline.load_recipe(recipe)
@@ -65,7 +65,7 @@ def main(recipe: Path) -> None:
 
 def _speed_then(steps: Sequence[Any], found: dict[str, Any]) -> float:
     """Operations a second of the machine on which `pretrain` ran."""
-    from lep.engine.sketch import Sketch, sketched_operations, weigh
+    from lep.estimation.meta_model import Sketch, sketched_operations, weigh
     from lep.io.model_folder import open_model
     from lep.modeling.trainable_layers import let_layers_learn
 
@@ -88,8 +88,8 @@ def _train(recipe: Path, changes: Sequence[str]) -> tuple[float, float]:
     import torch
 
     from lep import pipeline
-    from lep.engine.machine import this_machine
-    from lep.estimation import estimate
+    from lep.estimation.hardware import this_machine
+    from lep.estimation.report import estimate
     from lep.stages.pretrain import run
 
     steps = pipeline.load_recipe(recipe, changes)

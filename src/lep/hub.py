@@ -9,7 +9,7 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from lep.errors import CheckpointError, EndpointError, UsageError
-from lep.inspection import inspect
+from lep.inspection.inspect import inspect
 from lep.io.model_card import CARD
 from lep.io.model_writer import LEP_FILES
 from lep.reporting.card.write import required_beginning

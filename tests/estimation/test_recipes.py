@@ -11,8 +11,8 @@ import pytest
 from lep import pipeline
 from lep.cli.main import main as cli
 from lep.config import Initialize, Pretrain, Report, Retokenize
-from lep.engine.machine import named_machine
-from lep.estimation import Expected, estimate, remarks, summed
+from lep.estimation.hardware import named_machine
+from lep.estimation.report import Expected, estimate, remarks, summed
 from lep.pipeline import Step
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 
 from lep.cli.main import main
 from lep.errors import UsageError
-from lep.inspection import inspect
+from lep.inspection.inspect import inspect
 
 
 def test_a_healthy_model_has_facts_and_nothing_else(healthy: Path) -> None:

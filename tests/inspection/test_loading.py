@@ -9,7 +9,7 @@ import pytest
 import transformers
 from safetensors.torch import load_file, save_file
 
-from lep.inspection import inspect
+from lep.inspection.inspect import inspect
 from lep.io.tokenizer_file import read_tokenizer
 
 NAME = f"transformers {transformers.__version__}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lep.inspection import inspect
+from lep.inspection.inspect import inspect
 
 
 def told(folder: Path) -> dict[str, str]:

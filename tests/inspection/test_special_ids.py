@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from lep.inspection import inspect
+from lep.inspection.inspect import inspect
 
 
 def told(folder: Path) -> dict[str, str]:

@@ -277,14 +277,14 @@ def widened(console: Console, width: int) -> Console:
 
 def expectations(steps: Sequence[Any], console: Console, *, on: str | None) -> None:
     """What each step will take, what was guessed, and what all of them take together."""
-    from lep.engine.machine import named_machine, this_machine
+    from lep.estimation.hardware import named_machine, this_machine
 
     try:
         need("train", what="an estimate")
     except UsageError as error:
         console.print(f"  · {error}", style="dim", markup=False, soft_wrap=True)
         return
-    from lep.estimation import estimate, lines, remarks, summed
+    from lep.estimation.report import estimate, lines, remarks, summed
 
     machine = named_machine(on) if on else this_machine()
     found = estimate(steps, machine)

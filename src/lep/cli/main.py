@@ -228,7 +228,7 @@ def _explain(options: argparse.Namespace, console: Console) -> int:
 
 
 def _inspect(options: argparse.Namespace, console: Console) -> int:
-    from lep.inspection import inspect
+    from lep.inspection.inspect import inspect
     from lep.training.library_logging import silence_libraries
 
     silence_libraries()

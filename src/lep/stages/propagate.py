@@ -16,8 +16,8 @@ from lep.core.propagation import HELDOUT, METHODS, Fit, Projection, best, fit_pr
 from lep.core.table_rows import spans
 from lep.core.unicode_scripts import script_of
 from lep.core.vocabulary import Kind, VocabularyMap
-from lep.engine.cost import Cost, propagation_cost
 from lep.errors import CheckpointError, TokenizerError
+from lep.estimation.costs import Cost, propagation_cost
 from lep.io.families import TableNames
 from lep.io.model_or_adapter import Sibling, new_layers, open_sibling
 from lep.io.model_writer import Layout, copy_tokenizer, copy_with_tables, lay_out

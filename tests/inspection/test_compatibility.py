@@ -11,7 +11,7 @@ import pytest
 
 from lep.gguf import known_pre_tokenizers as pre_tokenizers
 from lep.gguf.known_pre_tokenizers import HASHES, PATTERNS, SAME, check_hash, known_as, patterns
-from lep.inspection import inspect
+from lep.inspection.inspect import inspect
 from lep.io.tokenizer_file import read_tokenizer
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}

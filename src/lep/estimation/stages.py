@@ -1,4 +1,4 @@
-"""What each room takes: from its settings and what is known of its inputs to the formulas of `lep.engine.cost`.
+"""What each room takes: from its settings and what is known of its inputs to the formulas of `lep.estimation.costs`.
 
 Each function also notes the shape of what its room will make, for the rooms after it.
 """
@@ -29,7 +29,8 @@ from lep.config import (
     Tuning,
 )
 from lep.distributed import micro_batches
-from lep.engine.cost import (
+from lep.errors import DataError
+from lep.estimation.costs import (
     PRETRAINING_USED,
     TUNING_USED,
     Cost,
@@ -42,10 +43,9 @@ from lep.engine.cost import (
     training_cost,
     writing_seconds,
 )
-from lep.engine.machine import Machine
-from lep.engine.sketch import Sketch, kept_bytes, sketched_operations, weigh
-from lep.errors import DataError
-from lep.estimation.known import Known, rows_of, size_of
+from lep.estimation.hardware import Machine
+from lep.estimation.inputs import Known, rows_of, size_of
+from lep.estimation.meta_model import Sketch, kept_bytes, sketched_operations, weigh
 from lep.modeling.saving import let_parts_learn
 from lep.modeling.trainable_layers import let_layers_learn
 

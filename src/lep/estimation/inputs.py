@@ -10,9 +10,9 @@ import pyarrow.parquet
 
 from lep.config.data_source import Origin
 from lep.data.documents import document_files, file_kind, open_packed
-from lep.engine.machine import Machine
-from lep.engine.sketch import Sketch
 from lep.errors import DataError
+from lep.estimation.hardware import Machine
+from lep.estimation.meta_model import Sketch
 from lep.io.model_folder import read_json, text_config
 from lep.io.tokenizer_file import read_tokenizer
 

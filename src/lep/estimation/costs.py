@@ -11,7 +11,7 @@ from functools import cache
 import torch
 
 from lep.core.table_rows import BLOCK
-from lep.engine.machine import NODE, Machine
+from lep.estimation.hardware import NODE, Machine
 from lep.modeling.chunked_cross_entropy import GPU_CACHE_BYTES, GPU_LOGITS_BYTES, LOGITS_BYTES
 from lep.modeling.device_specs import peak_operations_per_second
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from lep.engine.cost import Weights
 from lep.errors import CheckpointError
+from lep.estimation.costs import Weights
 from lep.modeling.flops import layer_weights, operations
 from lep.modeling.trainable_layers import decoder_layers, learning_layers, table_parameters
 

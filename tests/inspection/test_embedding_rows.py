@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lep.inspection import inspect
-from lep.inspection.rows import BLOCK, duplicates, scan
+from lep.inspection.embedding_rows import BLOCK, duplicates, scan
+from lep.inspection.inspect import inspect
 
 
 class Counting:

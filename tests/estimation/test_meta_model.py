@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lep.engine.cost import state_bytes
-from lep.engine.sketch import Sketch, kept_bytes, sketched_operations, weigh
+from lep.estimation.costs import state_bytes
+from lep.estimation.meta_model import Sketch, kept_bytes, sketched_operations, weigh
 from lep.modeling.flops import operations_per_token
 from lep.modeling.trainable_embeddings import TrainableTables
 from lep.modeling.trainable_layers import Learn, let_layers_learn

@@ -1,1 +1,0 @@
-"""Heavy machinery, thin over tokenizers, transformers, accelerate and trl."""
