@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lep.data.document_tokens import document_prefix
 from lep.data.packing import OPEN_BLOCKS, pack_corpus
-from lep.modeling.loading import document_prefix, load_tokenizer
+from lep.modeling.loading import load_tokenizer
 
 BLOCK, SAMPLES, BOOK, TURNS = 1024, 6000, 1_000_000, 3
 Queue = multiprocessing.Queue

@@ -21,7 +21,9 @@ import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook(["lep.core", "lep.engine"], "beartype.beartype")
+install_import_hook(
+    ["lep.core", "lep.data", "lep.tokenization", "lep.modeling", "lep.training", "lep.sampling"], "beartype.beartype"
+)
 
 FAMILIES = ("byte_level", "russian_byte_level", "tiktoken", "sentencepiece_bpe", "sentencepiece_unigram", "metaspace")
 """Names of the trained tokenizers, see `tokenizers`; give them to `pytest.mark.parametrize`."""

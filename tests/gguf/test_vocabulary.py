@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gguf import GGUFReader, TokenType
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from gguf import GGUFReader, TokenType
 from lep.errors import TokenizerError
 from lep.gguf.export import Exported
 from lep.gguf.known_pre_tokenizers import closest

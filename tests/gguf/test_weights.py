@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gguf import GGUFReader
-from gguf.quants import dequantize
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from gguf import GGUFReader
+from gguf.quants import dequantize
 from lep.errors import CheckpointError
 from lep.gguf.export import Exported
 from lep.gguf.weights import neighbours

@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from lep.data.document_tokens import document_prefix
 from lep.errors import CheckpointError, LepError, TokenizerError
-from lep.modeling.loading import document_prefix, load_model, load_tokenizer, seeded
+from lep.modeling.loading import load_model, load_tokenizer, seeded
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from lep.reporting.run_data import gather
 
 from .browser import CHROMIUM, Tab, tab
 from .made_up import NAMES
-from .test_page import CHARTS, ROWS
+from .page.test_render import CHARTS, ROWS
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")]
 

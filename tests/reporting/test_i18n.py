@@ -20,7 +20,7 @@ from lep.reporting.page.render import render
 from lep.reporting.run_data import gather
 
 from .made_up import Write, calibrated, evaluated
-from .test_page import ROWS
+from .page.test_render import ROWS
 
 HOME = Path(str(resources.files("lep.reporting")))
 METHODS = {".py": "python", ".jinja": "jinja2.ext:babel_extract"}

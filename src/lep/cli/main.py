@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""The command: `lep VERB [recipe.yaml] [key=value …]`. It prints; so do `model_verbs`, `chatting` and `terminal`."""
+"""The command: `lep VERB [recipe.yaml] [key=value …]`. It prints; so do `model_commands`, `chatting` and `terminal`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lep.cli import model_commands
 from lep.cli.completion import complete
 from lep.cli.console import Lines, compare_trainings, expectations, follow, summary
-from lep.cli.main import model_commands as model_verbs
 from lep.config import ROOMS
 from lep.config.help import knobs
 from lep.distributed import give_up, is_main, leave, main_first, rank
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("b", type=Path, metavar="B", help="another one")
     compare.add_argument("texts", type=Path, nargs="?", help="a corpus, a file of documents, or a folder of such files")
     compare.add_argument("--json", action="store_true", help="the numbers as one JSON object")
-    model_verbs.add(partial(_verb, verbs))
+    model_commands.add(partial(_verb, verbs))
     return parser
 
 

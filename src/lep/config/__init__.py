@@ -10,12 +10,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lep.config.advise import Advise
 from lep.config.base import How, Settings
 from lep.config.benchmark import Benchmark
-from lep.config.evaluate import Evaluate, Report
-from lep.config.pretrain import Initialize, Pretrain, Propagate, Tables
-from lep.config.retokenize import Advise, Collect, Retokenize, Source, VocabularyKind
-from lep.config.tune import Calibrate, Conversations, Copies, Endpoint, Tune, Tuning
+from lep.config.calibrate import Calibrate
+from lep.config.collect import Collect, Source
+from lep.config.endpoint import Endpoint
+from lep.config.evaluate import Evaluate
+from lep.config.initialize import Initialize, Tables
+from lep.config.pretrain import Pretrain
+from lep.config.propagate import Propagate
+from lep.config.report import Report
+from lep.config.retokenize import Retokenize, VocabularyKind
+from lep.config.tune import Conversations, Copies, Tune, Tuning
 
 ROOMS: dict[str, type[Settings]] = {
     "collect": Collect,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lep.config.base import Count, How, Settings
-from lep.config.tune import Endpoint
+from lep.config.endpoint import Endpoint
 
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 """Of a model, for tables and files."""

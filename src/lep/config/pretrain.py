@@ -1,4 +1,4 @@
-"""Settings of the rooms that make a model."""
+"""Settings of `pretrain`."""
 
 from __future__ import annotations
 
@@ -11,29 +11,9 @@ from lep.config.base import Count, Dtype, How, NonNegative, Positive, Settings, 
 from lep.config.benchmark import Benchmark
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"]
-
-
-class Tables(Settings):
-    """Names of a model's two tables among its tensors."""
-
-    embed: str
-    """The input embedding, as in `model.embed_tokens.weight`."""
-    head: str
-    """The output embedding, as in `lm_head.weight`; the same name when one matrix is both."""
-
-
-class Initialize(Settings):
-    """Base model + tokenizer → model with new tables, each new row the mean of its pieces' rows (T·E)."""
-
-    base: Path
-    """Folder of the base model."""
-    tokenizer: Path
-    """A tokenizer made by `retokenize`, or any folder with a tokenizer."""
-    pad_to_multiple: Count = 64
-    """The tables get a multiple of so many rows, which suits the hardware; the tokenizer is left as it is."""
-    tables: Tables | None = None
-    """The two tables' tensors, where neither the family nor names and shapes tell."""
 
 
 class Pretrain(Settings):
@@ -150,41 +130,3 @@ class Pretrain(Settings):
     def decay_steps(self) -> int:
         """The last of them, in which `warmup_stable_decay` goes down."""
         return round(self.decay_share * self.steps) if self.schedule == "warmup_stable_decay" else 0
-
-
-class Propagate(Settings):
-    """Base, adapted and instruct model → propagated model: the instruct model with the new vocabulary."""
-
-    base: Path
-    """The base model, old vocabulary."""
-    adapted: Path
-    """The base model with the new vocabulary, after continued pre-training; or a LoRA adapter (see `adapter_base`)."""
-    instruct: Path
-    """The model to carry the new vocabulary into; fine-tuned from the same base, old vocabulary; or a LoRA adapter on
-    the base. A mapping of names to models makes one result each."""
-    method: Literal["swap", "overlap", "conversion", "auto"] = "conversion"
-    """`swap`: tables as they are; `overlap`: fitted on shared tokens; `conversion`: fitted on all new tokens; `auto`:
-    for each table the one that errs least on rows kept from the fit."""
-    ridge: NonNegative = 0.0
-    """λ of the penalty λ‖P − I‖² in the fit; 0: plain least squares."""
-    weights: Literal["uniform", "frequency"] = "uniform"
-    """How much each token's row counts in the fit: all the same, or 1 + its occurrences in `corpus`."""
-    corpus: Path | None = None
-    """Text for `weights=frequency`: a corpus made by `collect`, a file of documents, or a folder of such files."""
-    adapter_base: Path | None = None
-    """Where adapted is a LoRA adapter: the initialized model that it was trained on."""
-    layers_scale: float | None = None
-    """What the adapted model's layers learnt is added to the instruct model's, times this; none: once for a LoRA
-    adapter, and it is an error when the layers of a whole adapted model are not the base's."""
-    tables: Tables | None = None
-    """The two tables' tensors, where neither the family nor names and shapes tell."""
-    link: Literal["hard", "copy"] = "hard"
-    """Weight files that do not change become hard links to the instruct model's, or copies."""
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
-    """Where rows are multiplied and P is solved."""
-
-    @model_validator(mode="after")
-    def _agree(self) -> Propagate:
-        if (self.weights == "frequency") != (self.corpus is not None):
-            raise ValueError("weights=frequency and corpus belong together; give both, or neither")
-        return self

@@ -23,10 +23,10 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lep.data.corpus import corpus_file
+from lep.data.document_tokens import document_end, document_prefix
 from lep.data.packed_dataset import IGNORED as IGNORED
 from lep.data.packed_dataset import Block, Layout, Samples, finish_samples, open_samples, write_blocks
 from lep.errors import DataError, TokenizerError, UsageError
-from lep.modeling.loading import document_end, document_prefix
 from lep.progress import note, progress
 
 OPEN_BLOCKS = 32

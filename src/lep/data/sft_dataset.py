@@ -15,13 +15,13 @@ from trl.data_utils import pack_dataset
 from lep.config import Tuning
 from lep.data.chat_template import Rendered, render
 from lep.data.conversations import Conversation, read_prompts, sift, turns
+from lep.data.document_tokens import document_end
 from lep.data.packing import IGNORED
 from lep.data.preferences import Preference, Verdict
 from lep.data.records import read_records
 from lep.data.sft_checks import Checked, check_instructions
 from lep.errors import DataError
 from lep.io.model_folder import ModelFolder, open_model, read_json, text_config
-from lep.modeling.loading import document_end
 from lep.progress import note, progress
 
 Method = Literal["sft", "dpo", "kto"]

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lep.config.tune import Endpoint
+from lep.config.endpoint import Endpoint
 from lep.errors import EndpointError
 from lep.extras import need
 from lep.modeling.generation import Answer

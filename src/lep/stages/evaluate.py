@@ -10,6 +10,7 @@ from typing import Any
 
 from lep.config import Evaluate
 from lep.core.metrics import bits_per_byte, symbols_per_token
+from lep.data.document_tokens import document_prefix
 from lep.data.eval_items import read_items
 from lep.evaluation.continuations import Opening, continue_openings, openings, shown
 from lep.evaluation.efficiency.measure import measure_efficiency
@@ -20,7 +21,7 @@ from lep.evaluation.texts import read_texts
 from lep.evaluation.tokenize import encode
 from lep.io.atomic import once
 from lep.modeling.likelihood import total_bits
-from lep.modeling.loading import document_prefix, load_model, load_tokenizer
+from lep.modeling.loading import load_model, load_tokenizer
 from lep.progress import note, progress
 
 NOTHING = {"symbols_per_token": {}, "bits_per_byte": {}, "skills": None, "answers": [], "continuations": []}

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from lep.core.metrics import bits_per_byte
+from lep.data.document_tokens import document_prefix
 from lep.modeling.likelihood import likelihood
-from lep.modeling.loading import document_prefix
 from lep.modeling.new_token_usage import written_share
 
 SPOKEN = 0.01

@@ -16,7 +16,7 @@ from lep.io.artifact import read_manifest
 from lep.reporting.card.write import add_numbers, required_beginning, write_card
 from lep.reporting.card.write import write as cards
 
-from .made_up import Write, calibrated, collected, evaluated, pretrained, propagated, retokenized
+from ..made_up import Write, calibrated, collected, evaluated, pretrained, propagated, retokenized
 
 BASE, INSTRUCT = "models/Meta-Llama-3-8B", "models/Meta-Llama-3-8B-Instruct"
 SOURCES = {

@@ -10,7 +10,7 @@ import pytest
 from lep.reporting.page.headline import headline
 from lep.reporting.run_data import gather
 
-from .made_up import Write, benchmark, evaluated
+from ..made_up import Write, benchmark, evaluated
 
 
 def test_verdicts_of_the_made_up_run(run: Path) -> None:

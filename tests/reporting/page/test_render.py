@@ -17,7 +17,7 @@ from lep.reporting.page.render import render
 from lep.reporting.run_data import gather
 from lep.reporting.tables.main import main_table
 
-from .made_up import HOSTILE, NAMES, Write, benchmark, evaluated
+from ..made_up import HOSTILE, NAMES, Write, benchmark, evaluated
 
 SECTIONS = (
     "walk vocabulary learning propagation models benchmark paper efficiency side-effects answers continuations record"

@@ -9,7 +9,7 @@ from typing import Any
 from lep.reporting.page.stage_summaries import story
 from lep.reporting.run_data import gather
 
-from .made_up import Write, calibrated
+from ..made_up import Write, calibrated
 
 
 def sentences(evaluation: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ from lep.reporting.tables.benchmark import Scores, scores
 from lep.results.evaluation import COLUMNS
 from lep.results.stages import parse_evaluation
 
-from .made_up import NAMES, benchmark, evaluated
+from ..made_up import NAMES, benchmark, evaluated
 
 
 def found(numbers) -> Scores:

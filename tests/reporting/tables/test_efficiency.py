@@ -9,7 +9,7 @@ from lep.reporting.tables.efficiency import by_model, by_text, how, reference
 from lep.results.efficiency import Change, Efficiency, Ratio
 from lep.results.stages import parse_evaluation
 
-from .made_up import NAMES, efficiency, evaluated
+from ..made_up import NAMES, efficiency, evaluated
 
 
 def parsed(numbers) -> Efficiency:

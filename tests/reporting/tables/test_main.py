@@ -8,7 +8,7 @@ from lep.errors import ArtifactError
 from lep.reporting import formatting as rounding
 from lep.reporting.tables.main import main_table
 
-from .made_up import NAMES, evaluated
+from ..made_up import NAMES, evaluated
 
 
 def test_every_model_and_measure_is_a_rounded_string() -> None:

@@ -11,7 +11,7 @@ from lep.reporting.tables.paper_comparison import Beside, beside_paper, parse_be
 from lep.results.evaluation import COLUMNS, MICRO, Benchmark
 from lep.results.stages import parse_evaluation
 
-from .made_up import benchmark, evaluated
+from ..made_up import benchmark, evaluated
 
 CONVERSION = "LLaMa-3-8B-Instruct/Extended/Conversion"
 BASE = "LLaMa-3-8B/Extended"

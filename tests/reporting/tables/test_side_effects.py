@@ -6,7 +6,7 @@ from lep.reporting.tables.side_effects import grids, reference
 from lep.results.efficiency import SideEffects
 from lep.results.stages import parse_evaluation
 
-from .made_up import evaluated, side_effects
+from ..made_up import evaluated, side_effects
 
 
 def parsed(numbers) -> SideEffects:

@@ -1,7 +1,7 @@
 """Darumeru: every model at every task, kept task by task.
 
-`OUT/MODEL/TASK.jsonl` has a line for each document (`lep.evaluation.darumeru.lm_eval_run.Record`). It is written whole when the task
-is done: an interrupted run goes on with the next.
+`OUT/MODEL/TASK.jsonl` has a line for each document (`lep.evaluation.darumeru.lm_eval_run.Record`). It is written whole
+when the task is done: an interrupted run goes on with the next.
 """
 
 from __future__ import annotations

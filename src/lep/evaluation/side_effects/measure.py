@@ -8,12 +8,13 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lep.data.document_tokens import document_prefix
 from lep.errors import UsageError
 from lep.evaluation.bootstrap import Estimate, estimate, share, with_interval
 from lep.evaluation.side_effects.probes import probes
 from lep.evaluation.tokenize import encode
 from lep.modeling.likelihood import document_bits
-from lep.modeling.loading import document_prefix, positions
+from lep.modeling.loading import positions
 from lep.progress import progress
 
 PIECE = 1000

@@ -40,7 +40,7 @@ def pairs(texts: Iterable[str], answers: Iterable[Mapping[str, Any]]) -> Pairs:
 
 
 def written_in_benchmark(folder: Path) -> Iterator[tuple[str, str]]:
-    """The right answers and those of one model, of the tasks in which it writes; see `lep.evaluation.darumeru.runner`."""
+    """The right answers and those of one model, of the tasks in which it writes; see `darumeru.runner`."""
     for file in sorted(folder.glob("*.jsonl")):
         with file.open(encoding="utf-8") as lines:
             for record in map(json.loads, lines):

@@ -84,7 +84,9 @@ def _tell(words: str) -> None:
 def _rendered(folder: Path, lineage: Lineage) -> str:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["cell"] = cell
-    template = environment.from_string((resources.files("lep.reporting") / "card.md.jinja").read_text(encoding="utf-8"))
+    template = environment.from_string(
+        (resources.files("lep.reporting.card") / "card.md.jinja").read_text(encoding="utf-8")
+    )
     body = template.render(
         evaluation=f"{_BEGIN}\n\n{_NOT_YET}\n\n{_END}",
         kept=any(legal_files(parent.folder) for parent in lineage.parents),

@@ -85,7 +85,7 @@ class Beside:
 @cache
 def published() -> Mapping[str, Published]:
     """All rows of the paper's four tables, by name."""
-    data = json.loads((resources.files("lep.reporting") / "paper_tables.json").read_text(encoding="utf-8"))
+    data = json.loads((resources.files("lep.reporting.tables") / "paper_tables.json").read_text(encoding="utf-8"))
     rows: dict[str, Published] = {}
     for key, shots in _SHOTS.items():
         for name, scores in data[key].items():

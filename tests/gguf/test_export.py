@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gguf import GGUFReader
 
+from gguf import GGUFReader
 from lep.cli.main import main
 from lep.errors import ArtifactError, CheckpointError, LepError, UsageError
 
