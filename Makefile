@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Each sets up what it needs in .venv.
+# `make demo` and `make test` set up what they need in .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,28 +6,29 @@ INPUTS := build/demo/inputs
 
 .PHONY: demo demo-long test check docs slow inputs clean
 
-demo: inputs ## the whole walk on a real model (recipes/demo.yaml)
+demo: inputs ## the whole pipeline on a real model (recipes/demo.yaml)
 	$(BIN)/lep run recipes/demo.yaml
 
-demo-long: inputs ## the same for one to two hours
+demo-long: inputs ## the same, longer (recipes/demo-long.yaml)
 	$(BIN)/lep run recipes/demo-long.yaml
 
-test: check ## lint, types, import contracts and tests
+test: check ## lint, docstrings, types, import contracts and tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 check: .venv/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/pydoclint src
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-docs: .venv/ready ## these documents as a site, in build/site
+docs: .venv/ready ## the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-docs/page.png: runs/demo/report/index.html ## the picture in README.md, by Chromium
+docs/page.png: runs/demo/report/index.html ## the picture in README.md, made by Chromium
 	chromium --headless --no-sandbox --hide-scrollbars --window-size=1200,700 --screenshot=$@ file://$(abspath $<)
 
-slow: inputs ## the tests on the real tokenizers and the demo's text too
+slow: inputs ## also the tests on real tokenizers and on the demo's text
 	sh tests/real/fetch.sh
 	$(BIN)/pytest -m "slow or not slow"
 

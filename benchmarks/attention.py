@@ -1,4 +1,4 @@
-"""Fused against eager attention on this CPU: tokens a second of processor time, forward and backward.
+"""Fused against eager attention on this CPU: tokens per second of CPU time, forward and backward.
 
 python benchmarks/attention.py [MODEL_FOLDER]     (default: the demo's published model)
 """
@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from lep.modeling.trainable_embeddings import TrainableTables
+from lep.modeling.trainable_embeddings import TrainableEmbeddings
 
 SHAPES = ((8, 256), (16, 70), (2, 1024))
 
 
-def processor_seconds(model: TrainableTables, *, batch: int, length: int) -> float:
-    """The least of three steps."""
+def cpu_seconds(model: TrainableEmbeddings, *, batch: int, length: int) -> float:
+    """Return the fastest of three steps."""
     ids = torch.randint(0, 1000, (batch, length))
     seconds = []
     for _ in range(3):
@@ -29,13 +29,13 @@ def processor_seconds(model: TrainableTables, *, batch: int, length: int) -> flo
 
 
 def main(folder: Path) -> None:
-    """Print one line for each shape."""
+    """Print a line for each shape."""
     torch.set_num_threads(1)
     rates: dict[str, list[float]] = {}
     for attention in ("sdpa", "eager"):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation=attention)
-        tables = TrainableTables(model, new_rows=torch.arange(model.config.vocab_size))
-        rates[attention] = [b * n / processor_seconds(tables, batch=b, length=n) for b, n in SHAPES]
+        embeddings = TrainableEmbeddings(model, new_ids=torch.arange(model.config.vocab_size))
+        rates[attention] = [b * n / cpu_seconds(embeddings, batch=b, length=n) for b, n in SHAPES]
     print(f"{'samples × tokens':18}{'fused':>8}{'eager':>8}{'ratio':>8}")
     for i, (batch, length) in enumerate(SHAPES):
         fused, eager = rates["sdpa"][i], rates["eager"][i]

@@ -1,4 +1,4 @@
-"""What the filters of `collect` cost: time, and memory for each document that is kept.
+"""Measure the cost of the filters of `collect`: processor time, and memory for each kept document.
 
 python benchmarks/collect.py [FILE] [LANGUAGE]     (default: the demo's Russian text)
 """
@@ -14,40 +14,41 @@ from pathlib import Path
 from typing import Any
 
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "equal documents": ({}, {"near_duplicates": None}),
+    "equal documents": ({}, {"near_duplicate_threshold": None}),
     "near duplicates": ({}, {}),
-    "language": ({"language": True}, {"near_duplicates": None}),
+    "language": ({"language": True}, {"near_duplicate_threshold": None}),
 }
+"""Settings of the source, whose values are replaced by the language, and of the stage."""
 
 
 def measure(file: str, language: str, variant: str) -> tuple[float, float, int]:
-    """Seconds of processor time, peak of the process in bytes, and kept documents of one run."""
-    from lep.config import Collect
+    """Return the seconds of processor time, the peak memory in bytes, and the kept documents of one run."""
+    from lep.config import CollectSettings
     from lep.stages.collect import run
 
-    more, changes = VARIANTS[variant]
-    source: dict[str, Any] = {"files": [file]} | dict.fromkeys(more, language)
+    source_options, options = VARIANTS[variant]
+    source: dict[str, Any] = {"files": [file]} | dict.fromkeys(source_options, language)
     with tempfile.TemporaryDirectory() as out:
         started = time.process_time()
-        numbers = run(Collect.model_validate({"sources": {language: source}} | changes), Path(out))
+        result = run(CollectSettings.model_validate({"sources": {language: source}} | options), Path(out))
         seconds = time.process_time() - started
-    found = numbers["languages"][language]
+    collected = result.languages[language]
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return seconds, peak, found["documents_train"] + found["documents_heldout"]
+    return seconds, peak, collected.documents_train + collected.documents_heldout
 
 
 def main(file: Path, language: str) -> None:
-    """Print one line for each variant: the first drops equal documents alone, each other one thing more."""
+    """Print one line for each variant: the first drops only equal documents, each other has one more filter."""
     size = file.stat().st_size
-    print(f"{'drops':18}{'seconds':>9}{'MB/s':>8}{'peak MiB':>10}{'kept':>9}{'bytes more a kept document':>28}")
+    print(f"{'drops':18}{'seconds':>9}{'MB/s':>8}{'peak MiB':>10}{'kept':>9}{'extra bytes a kept document':>29}")
     base = 0.0
     for variant in VARIANTS:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             seconds, peak, kept = pool.apply(measure, (str(file), language, variant))
         base = base or peak
-        more = f"{(peak - base) / kept:,.0f}" if variant == "near duplicates" else ""
-        print(f"{variant:18}{seconds:9.2f}{size / seconds / 1e6:8.1f}{peak / 2**20:10.0f}{kept:9,}{more:>28}")
+        extra = f"{(peak - base) / kept:,.0f}" if variant == "near duplicates" else ""
+        print(f"{variant:18}{seconds:9.2f}{size / seconds / 1e6:8.1f}{peak / 2**20:10.0f}{kept:9,}{extra:>29}")
 
 
 if __name__ == "__main__":

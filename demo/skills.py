@@ -1,10 +1,10 @@
-"""A small instruction set of eight skills with one right answer each, made anew from a seed.
+"""Generate a small instruction set: eight skills, one right answer per item, determined by a seed.
 
-Held out are whole things, not only wordings: other documents, other nouns, other adjectives, other pairs of numbers.
-A reply is right when it equals the completion. Chance, for a model that knows the format alone:
+Held-out items have other documents, nouns, adjectives and pairs of numbers, not only other prompts. An answer is right
+if it equals the completion. Accuracy of a model that only knows the format:
 
-    copy_ru, copy_en             0    (the words of the phrase are the answer)
-    first_ru                     1/3  (for a model that copies any one word of the phrase)
+    copy_ru, copy_en             0    (the phrase is the answer)
+    first_ru                     1/3  (for a model that copies a random word of the phrase)
     contains_ru, larger_ru, larger_en, sentiment_en   1/2
     category_en   1/6
 """
@@ -22,7 +22,7 @@ from lep.errors import DataError
 TRAIN, HELDOUT = 190, 40
 RUSSIAN_WORD, ENGLISH_WORD = "[а-яё]{2,14}", "[a-z]{2,14}"
 
-WORDINGS: dict[str, tuple[str, ...]] = {
+PROMPT_TEMPLATES: dict[str, tuple[str, ...]] = {
     "copy_ru": ("Повтори слово в слово: {0}", "Напиши это ещё раз: {0}", "Скопируй фразу: {0}"),
     "first_ru": ("Какое слово первое? {0}", "Назови первое слово фразы: {0}"),
     "contains_ru": ("Есть ли слово «{1}» во фразе «{0}»?", "Фраза: {0}. Есть ли в ней слово «{1}»?"),
@@ -36,7 +36,7 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "sentiment_en": ("Positive or negative? {0}", "Is this review positive or negative? {0}"),
 }
 
-# The last quarter of each list is held out.
+# The last quarter of each list is for held-out rows.
 NOUNS: dict[str, str] = {
     "animal": "dog cow horse sheep goat lion tiger bear wolf fox rabbit mouse monkey elephant camel donkey frog snake "
     "eagle duck shark whale bee ant cat pig deer zebra chicken owl dolphin spider",
@@ -61,67 +61,69 @@ OPINIONS: dict[str, str] = {
     "negative": "terrible awful horrible bad boring dreadful poor disgusting disappointing dull ugly unpleasant "
     "useless annoying miserable nasty lousy weak broken filthy worthless pathetic dirty appalling",
 }
-REVIEWS = ("The {0} was {1}.", "We found the {0} quite {1}.", "What a {1} {0}!", "I think this {0} is {1}.")
-REVIEWED = "film book hotel meal song room play concert game trip dinner show story phone lesson party museum camera"
+REVIEW_TEMPLATES = ("The {0} was {1}.", "We found the {0} quite {1}.", "What a {1} {0}!", "I think this {0} is {1}.")
+REVIEW_SUBJECTS = (
+    "film book hotel meal song room play concert game trip dinner show story phone lesson party museum camera"
+).split()
 
 
 @dataclass(frozen=True)
 class Pool:
-    """What the rows of one split are made of; no two splits share any of it."""
+    """Material for the rows of one split; the splits share none of it."""
 
     russian: list[str]
     """Phrases of two to five words."""
     english: list[str]
     """Phrases of two to five words."""
     nouns: dict[str, list[str]]
-    """By category."""
+    """Nouns by category."""
     opinions: dict[str, list[str]]
-    """Adjectives, by sentiment."""
+    """Adjectives by sentiment."""
     heldout: bool
-    """Which pairs of numbers are taken: those held out have a sum that five divides."""
+    """Pairs of numbers with a sum divisible by five are held out."""
 
 
 Item = tuple[tuple[str, ...], str]
-"""What fills a wording, and the answer."""
+"""Values for a prompt template, and the answer."""
 
 
-def generate(russian: Iterable[str], english: Iterable[str], *, seed: int) -> tuple[list[dict], list[dict]]:
-    """Rows to train on, shuffled, and rows held out, skill by skill.
+def generate_rows(russian: Iterable[str], english: Iterable[str], *, seed: int) -> tuple[list[dict], list[dict]]:
+    """Generate training rows, shuffled, and held-out rows, skill by skill.
 
     Args:
-        russian: Documents to take phrases from.
-        english: The same.
-        seed: Chooses everything; the same seed and documents make the same rows.
+        russian: Russian documents, the source of phrases.
+        english: English documents.
+        seed: The same seed and documents give the same rows.
 
     Returns:
-        Rows with `skill`, `prompt` and `completion`, `TRAIN` and `HELDOUT` of each skill.
+        Rows with `skill`, `prompt` and `completion`: `TRAIN` and `HELDOUT` of each skill.
 
     Raises:
-        DataError: The documents hold too few phrases.
+        DataError: The documents have too few phrases.
     """
     random = Random(seed)
-    phrases_ru = _phrases(random, list(russian), word=RUSSIAN_WORD)
-    phrases_en = _phrases(random, list(english), word=ENGLISH_WORD)
-    heldout = _rows(random, _pool(phrases_ru, phrases_en, heldout=True), count=HELDOUT)
-    train = _rows(random, _pool(phrases_ru, phrases_en, heldout=False), count=TRAIN)
+    phrases_ru = _iter_phrases(random, list(russian), word=RUSSIAN_WORD)
+    phrases_en = _iter_phrases(random, list(english), word=ENGLISH_WORD)
+    heldout = _generate_split(random, _build_pool(phrases_ru, phrases_en, heldout=True), count=HELDOUT)
+    train = _generate_split(random, _build_pool(phrases_ru, phrases_en, heldout=False), count=TRAIN)
     random.shuffle(train)
     return train, heldout
 
 
-def _pool(phrases_ru: Iterator[str], phrases_en: Iterator[str], *, heldout: bool) -> Pool:
-    """The next phrases, and this split's part of the words."""
+def _build_pool(phrases_ru: Iterator[str], phrases_en: Iterator[str], *, heldout: bool) -> Pool:
+    """Take the next phrases, and the words of this split."""
     size = 4 * (HELDOUT if heldout else TRAIN)
 
-    def part(words: str) -> list[str]:
-        listed = words.split()
-        cut = 3 * len(listed) // 4
-        return listed[cut:] if heldout else listed[:cut]
+    def select(words: str) -> list[str]:
+        all_words = words.split()
+        boundary = 3 * len(all_words) // 4
+        return all_words[boundary:] if heldout else all_words[:boundary]
 
     return Pool(
         russian=_take(phrases_ru, size, language="Russian"),
         english=_take(phrases_en, size, language="English"),
-        nouns={category: part(words) for category, words in NOUNS.items()},
-        opinions={sentiment: part(words) for sentiment, words in OPINIONS.items()},
+        nouns={category: select(words) for category, words in NOUNS.items()},
+        opinions={sentiment: select(words) for sentiment, words in OPINIONS.items()},
         heldout=heldout,
     )
 
@@ -129,37 +131,37 @@ def _pool(phrases_ru: Iterator[str], phrases_en: Iterator[str], *, heldout: bool
 def _take(phrases: Iterator[str], count: int, *, language: str) -> list[str]:
     taken = list(islice(phrases, count))
     if len(taken) < count:
-        raise DataError(f"the {language} documents hold {len(taken)} phrases more, expected {count}: give more text.")
+        raise DataError(f"{len(taken)} phrases left in the {language} documents, expected {count}: provide more text")
     return taken
 
 
-def _phrases(random: Random, documents: list[str], *, word: str) -> Iterator[str]:
-    """Phrases of two to five different words in a row, none of them twice, one a document."""
+def _iter_phrases(random: Random, documents: list[str], *, word: str) -> Iterator[str]:
+    """Yield distinct phrases of two to five consecutive different words, at most one per document."""
     patterns = {count: re.compile(rf"(?<![\w-]){word}(?: {word}){{{count - 1}}}(?![\w-])") for count in (2, 3, 4, 5)}
     seen: set[str] = set()
     for document in random.sample(documents, len(documents)):
-        found = patterns[random.choice((2, 3, 4, 5))].findall(document)
-        phrase = random.choice(found) if found else ""
+        candidates = patterns[random.choice((2, 3, 4, 5))].findall(document)
+        phrase = random.choice(candidates) if candidates else ""
         if phrase and phrase not in seen and len(set(phrase.split())) == len(phrase.split()):
             seen.add(phrase)
             yield phrase
 
 
-def _rows(random: Random, pool: Pool, *, count: int) -> list[dict]:
-    """`count` rows of each skill, no prompt twice."""
+def _generate_split(random: Random, pool: Pool, *, count: int) -> list[dict]:
+    """Generate `count` rows of each skill with distinct prompts."""
     rows: list[dict] = []
     for skill, make in SKILLS.items():
         prompts: set[str] = set()
         while len(prompts) < count:
-            filling, answer = make(random, pool, len(prompts))
-            prompt = random.choice(WORDINGS[skill]).format(*filling)
+            values, answer = make(random, pool, len(prompts))
+            prompt = random.choice(PROMPT_TEMPLATES[skill]).format(*values)
             if prompt not in prompts:
                 prompts.add(prompt)
-                rows.append(_row(skill, prompt=prompt, answer=answer))
+                rows.append(_build_row(skill, prompt=prompt, answer=answer))
     return rows
 
 
-def _row(skill: str, *, prompt: str, answer: str) -> dict:
+def _build_row(skill: str, *, prompt: str, answer: str) -> dict:
     return {
         "skill": skill,
         "prompt": [{"role": "user", "content": prompt}],
@@ -167,48 +169,48 @@ def _row(skill: str, *, prompt: str, answer: str) -> dict:
     }
 
 
-def _copy_ru(random: Random, pool: Pool, turn: int) -> Item:
+def _copy_ru(random: Random, pool: Pool, index: int) -> Item:
     phrase = random.choice(pool.russian)
     return (phrase,), phrase
 
 
-def _copy_en(random: Random, pool: Pool, turn: int) -> Item:
+def _copy_en(random: Random, pool: Pool, index: int) -> Item:
     phrase = random.choice(pool.english)
     return (phrase,), phrase
 
 
-def _first_ru(random: Random, pool: Pool, turn: int) -> Item:
+def _first_ru(random: Random, pool: Pool, index: int) -> Item:
     phrase = random.choice(pool.russian)
     return (phrase,), phrase.split()[0]
 
 
-def _contains_ru(random: Random, pool: Pool, turn: int) -> Item:
-    """Even turns ask for a word of the phrase, odd ones for a word of another that is nowhere in it."""
+def _contains_ru(random: Random, pool: Pool, index: int) -> Item:
+    """Ask for a word of the phrase for even indices, else for a word of another phrase that is not in it."""
     phrase, other = random.choice(pool.russian), random.choice(pool.russian)
-    present = turn % 2 == 0
+    present = index % 2 == 0
     words = [word for word in (phrase if present else other).split() if (word in phrase) == present and len(word) > 3]
     if not words:
-        return _contains_ru(random, pool, turn)
+        return _contains_ru(random, pool, index)
     return (phrase, random.choice(words)), "да" if present else "нет"
 
 
-def _larger(random: Random, pool: Pool, turn: int) -> Item:
-    """Two numbers of two digits; even turns name the larger one first."""
+def _larger(random: Random, pool: Pool, index: int) -> Item:
+    """Ask for the larger of two two-digit numbers; it comes first for even indices."""
     low, high = sorted(random.sample(range(10, 100), 2))
     if ((low + high) % 5 == 0) != pool.heldout:
-        return _larger(random, pool, turn)
-    return ((str(high), str(low)) if turn % 2 == 0 else (str(low), str(high))), str(high)
+        return _larger(random, pool, index)
+    return ((str(high), str(low)) if index % 2 == 0 else (str(low), str(high))), str(high)
 
 
-def _category_en(random: Random, pool: Pool, turn: int) -> Item:
-    category = list(pool.nouns)[turn % len(pool.nouns)]
+def _category_en(random: Random, pool: Pool, index: int) -> Item:
+    category = list(pool.nouns)[index % len(pool.nouns)]
     return (random.choice(pool.nouns[category]),), category
 
 
-def _sentiment_en(random: Random, pool: Pool, turn: int) -> Item:
-    sentiment = list(pool.opinions)[turn % len(pool.opinions)]
-    review = random.choice(REVIEWS).format(random.choice(REVIEWED.split()), random.choice(pool.opinions[sentiment]))
-    return (review,), sentiment
+def _sentiment_en(random: Random, pool: Pool, index: int) -> Item:
+    sentiment = list(pool.opinions)[index % len(pool.opinions)]
+    template, subject = random.choice(REVIEW_TEMPLATES), random.choice(REVIEW_SUBJECTS)
+    return (template.format(subject, random.choice(pool.opinions[sentiment])),), sentiment
 
 
 SKILLS: dict[str, Callable[[Random, Pool, int], Item]] = {

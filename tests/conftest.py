@@ -195,7 +195,7 @@ def _make_model(
     from lep.io.tokenizer_file import read_tokenizer
 
     read = read_tokenizer(tokenizer)
-    end = read.added.get(SPECIAL[0], 0)
+    end = read.added_tokens.get(SPECIAL[0], 0)
     config = LlamaConfig(
         vocab_size=len(read.vocabulary),
         hidden_size=32,
@@ -275,11 +275,11 @@ def _train_sentencepiece(folder: Path, documents: list[str], *, kind: str, size:
 
 def _write_tiktoken(source: Path, target: Path) -> None:
     """The single bytes in byte order, then the source's longer tokens in the order of its merges."""
-    from lep.core.token_bytes import byte_level_bytes
+    from lep.core.token_bytes import decode_byte_level
 
     merges = json.loads((source / "tokenizer.json").read_text())["model"]["merges"]
     ranked = [bytes([byte]) for byte in range(256)]
-    ranked += [byte_level_bytes("".join(merge)) for merge in merges]
+    ranked += [decode_byte_level("".join(merge)) for merge in merges]
     lines = [base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(ranked)]
     (target / "tokenizer.model").write_bytes(b"".join(lines))
 
@@ -292,6 +292,6 @@ def _write_metaspace(source: Path, target: Path) -> None:
     back = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
     strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
     decoder = {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, strip]}
-    state = read_tokenizer(source).state | {"normalizer": normalizer, "decoder": decoder}
+    state = read_tokenizer(source).tokenizer_json | {"normalizer": normalizer, "decoder": decoder}
     (target / "tokenizer.json").write_text(json.dumps(state, ensure_ascii=False))
     (target / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))

@@ -9,18 +9,20 @@ import pytest
 import yaml
 
 from lep import pipeline
-from lep.config import ROOMS, Propagate
+from lep.config import PropagateSettings
 from lep.errors import UsageError
-from lep.io.artifact import Plan, complete, is_finished
+from lep.io.artifact import ArtifactPlan, build_artifact, is_finished
+from lep.registry import STAGES
+from lep.results.embeddings import PropagationResult
 
 
 @pytest.fixture
 def write(tmp_path: Path):
-    """Writes a recipe: `write(collect={...})`."""
+    """Write a recipe: `write(collect={...})`."""
 
-    def write(**rooms: Any) -> Path:
+    def write(**stages: Any) -> Path:
         file = tmp_path / "recipe.yaml"
-        file.write_text(yaml.safe_dump({"out": str(tmp_path / "run"), **rooms}, sort_keys=False))
+        file.write_text(yaml.safe_dump({"out": str(tmp_path / "run"), **stages}, sort_keys=False))
         return file
 
     return write
@@ -31,24 +33,24 @@ RETOKENIZE = {"base": "base", "corpus": "collect", "mixture": {"ru": 1}, "new_to
 PROPAGATE = {"base": "base", "adapted": "adapted", "instruct": "instruct"}
 
 
-def refused(file: Path, *overrides: str) -> str:
+def error_message(file: Path, *overrides: str) -> str:
     with pytest.raises(UsageError) as caught:
         pipeline.load_recipe(file, overrides)
     return str(caught.value)
 
 
-def test_the_name_of_an_earlier_room_is_its_artifact(write, tmp_path) -> None:
+def test_name_of_an_earlier_stage_refers_to_its_artifact(write, tmp_path) -> None:
     collect, retokenize = pipeline.load_recipe(write(collect=SOURCES, retokenize=RETOKENIZE))
     assert collect.out == tmp_path / "run" / "collect"
     assert retokenize.plan.inputs == {"base": Path("base"), "corpus": collect.out}
-    assert retokenize.plan.partial == tmp_path / "run" / "retokenize.partial"
+    assert retokenize.plan.partial_folder == tmp_path / "run" / "retokenize.partial"
 
 
 def test_a_list_makes_one_artifact_for_each_value(write, tmp_path) -> None:
     evaluate = {"models": {"a": "propagate/swap", "b": "propagate/overlap"}, "corpus": "c"}
     file = write(propagate=PROPAGATE | {"method": ["swap", "overlap"]}, evaluate=evaluate)
     steps = pipeline.load_recipe(file)
-    assert [step.address for step in steps] == ["propagate/swap", "propagate/overlap", "evaluate"]
+    assert [step.name for step in steps] == ["propagate/swap", "propagate/overlap", "evaluate"]
     assert [step.settings.model_dump().get("method") for step in steps] == ["swap", "overlap", None]
     assert steps[2].plan.inputs["models.b"] == tmp_path / "run" / "propagate" / "overlap"
 
@@ -56,7 +58,7 @@ def test_a_list_makes_one_artifact_for_each_value(write, tmp_path) -> None:
 def test_overrides_beat_the_file_which_beats_the_defaults(write) -> None:
     file = write(collect=SOURCES | {"seed": 3})
     read = [pipeline.load_recipe(file, over)[0].settings.model_dump() for over in ([], ["collect.seed=4"])]
-    assert [(found["seed"], found["minimum_characters"]) for found in read] == [(3, 40), (4, 40)]
+    assert [(values["seed"], values["min_characters"]) for values in read] == [(3, 40), (4, 40)]
     nested = pipeline.load_recipe(file, ["collect.sources.en.files=[en.txt]", "out=elsewhere"])[0]
     assert nested.plan.inputs["sources.en.files.0"] == Path("en.txt") and nested.out == Path("elsewhere/collect")
 
@@ -64,12 +66,14 @@ def test_overrides_beat_the_file_which_beats_the_defaults(write) -> None:
 def test_all_errors_come_at_once_and_no_others(write) -> None:
     retokenize = RETOKENIZE | {"new_tokens": "many", "colour": "red"}
     initialize = {"base": "base", "tokenizer": "retokenize"}
-    message = refused(write(colect=SOURCES, collect=SOURCES, retokenize=retokenize, initialize=initialize, tune=3))
+    message = error_message(
+        write(colect=SOURCES, collect=SOURCES, retokenize=retokenize, initialize=initialize, tune=3)
+    )
     lines = message.splitlines()
     assert len(lines) == 6 and "`lep explain retokenize`" in lines[4]
-    assert lines[1] == f"  colect: no such room; rooms: {', '.join(ROOMS)}"
+    assert lines[1] == f"  colect: no such stage; stages: {', '.join(STAGES)}"
     assert any("retokenize.new_tokens: Input should be a valid integer" in line for line in lines)
-    assert any("retokenize.colour: Extra inputs are not permitted; knobs: base, corpus" in line for line in lines)
+    assert any("retokenize.colour: Extra inputs are not permitted; settings: base, corpus" in line for line in lines)
     assert "tune: expected settings, found 3" in lines[-1]
 
 
@@ -86,11 +90,11 @@ def test_all_errors_come_at_once_and_no_others(write) -> None:
     ],
 )
 def test_values_outside_of_their_range_are_refused(write, changes) -> None:
-    assert "retokenize" in refused(write(retokenize=RETOKENIZE | changes))
+    assert "retokenize" in error_message(write(retokenize=RETOKENIZE | changes))
 
 
 @pytest.mark.parametrize(
-    ("rooms", "place"),
+    ("stages", "reference"),
     [
         ({"retokenize": RETOKENIZE, "collect": SOURCES}, "retokenize.corpus: collect"),
         ({"retokenize": RETOKENIZE | {"corpus": "retokenize"}}, "retokenize.corpus: retokenize"),
@@ -110,34 +114,34 @@ def test_values_outside_of_their_range_are_refused(write, changes) -> None:
         ),
     ],
 )
-def test_references_that_lead_nowhere_are_named(write, rooms, place) -> None:
-    message = refused(write(**rooms))
-    assert f"{place} is a room that comes later" in message and "name an earlier room" in message
+def test_unresolved_references_are_named(write, stages, reference) -> None:
+    message = error_message(write(**stages))
+    assert f"{reference} is a stage that comes later" in message and "name an earlier stage" in message
 
 
-def test_two_sweeps_in_a_room_are_refused(write) -> None:
-    message = refused(write(propagate=PROPAGATE | {"method": ["swap"], "ridge": [0, 1]}))
-    assert "propagate: only one setting can have several values; these do: method, ridge" in message
+def test_two_sweeps_in_a_stage_are_refused(write) -> None:
+    message = error_message(write(propagate=PROPAGATE | {"method": ["swap"], "ridge": [0, 1]}))
+    assert "propagate: only one setting can have several values; these have: method, ridge" in message
 
 
 @pytest.mark.parametrize("text", ["a: [1", "- a", "words", "", "\x00"])
-def test_a_recipe_that_is_none_is_named(tmp_path, text) -> None:
+def test_an_invalid_recipe_is_named(tmp_path, text) -> None:
     (tmp_path / "bad.yaml").write_text(text)
-    assert "bad.yaml" in refused(tmp_path / "bad.yaml")
+    assert "bad.yaml" in error_message(tmp_path / "bad.yaml")
 
 
 def test_a_recipe_that_cannot_be_read_is_named(tmp_path) -> None:
     (tmp_path / "bad.yaml").write_bytes(b"out: \xff\xfe")
-    assert "bad.yaml: cannot be read" in refused(tmp_path / "bad.yaml")
-    assert "none.yaml: is not there" in refused(tmp_path / "none.yaml")
+    assert "bad.yaml: cannot be read" in error_message(tmp_path / "bad.yaml")
+    assert "none.yaml: no such file" in error_message(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("override", ["collect", "=3", "collect.seed.x=1", "collect.seed=[1", "nowhere.x=1"])
-def test_overrides_that_are_none_are_named(write, override) -> None:
-    assert override.split("=")[0].split(".")[0] in refused(write(collect=SOURCES | {"seed": 0}), override)
+def test_invalid_overrides_are_named(write, override) -> None:
+    assert override.split("=")[0].split(".")[0] in error_message(write(collect=SOURCES | {"seed": 0}), override)
 
 
-def test_rooms_between_two_are_both_included(write) -> None:
+def test_selected_stages_include_the_first_and_the_last(write) -> None:
     tune = {"model": "m", "data": "d"}
     steps = pipeline.load_recipe(
         write(
@@ -149,7 +153,7 @@ def test_rooms_between_two_are_both_included(write) -> None:
     )
 
     def names(first: str | None, last: str | None) -> list[str]:
-        return [step.address for step in pipeline.between(steps, first=first, last=last)]
+        return [step.name for step in pipeline.select_steps(steps, first_stage=first, last_stage=last)]
 
     swept = ["propagate/swap", "propagate/overlap"]
     assert names(None, None) == ["collect", "tune", *swept, "report"]
@@ -161,34 +165,34 @@ def test_rooms_between_two_are_both_included(write) -> None:
             names(first, last)
 
 
-def test_inputs_that_nobody_makes_are_all_named_and_nothing_starts(write, tmp_path) -> None:
+def test_missing_inputs_are_all_named_and_nothing_starts(write, tmp_path) -> None:
     steps = pipeline.load_recipe(write(collect=SOURCES, retokenize=RETOKENIZE))
-    problems = pipeline.check(steps)
+    problems = pipeline.check_steps(steps)
     assert len(problems) == 2
-    assert problems[0].startswith("collect.sources.ru.files.0: ru.jsonl is not there")
-    assert problems[1].startswith("retokenize.base: base is not there")
+    assert problems[0].startswith("collect.sources.ru.files.0: ru.jsonl does not exist")
+    assert problems[1].startswith("retokenize.base: base does not exist")
     with pytest.raises(UsageError, match="cannot start") as caught:
-        pipeline.run(steps, replace=False, started=lambda _: pytest.fail("started"), ended=lambda *_: None)
+        pipeline.run_steps(steps, replace=False, on_start=lambda _: pytest.fail("started"), on_end=lambda *_: None)
     assert all(problem in str(caught.value) for problem in problems)
     assert not (tmp_path / "run").exists()
 
 
-def test_one_room_from_words(tmp_path) -> None:
-    (step,) = pipeline.room_steps(
+def test_one_stage_from_the_command_line(tmp_path) -> None:
+    (step,) = pipeline.build_stage_steps(
         "retokenize", ["base=b", "corpus=c", "mixture={ru: 1}", "new_tokens=5", f"out={tmp_path}/x"]
     )
-    assert (step.room, step.out) == ("retokenize", tmp_path / "x")
+    assert (step.stage.name, step.out) == ("retokenize", tmp_path / "x")
     with pytest.raises(UsageError, match="retokenize: out= is missing"):
-        pipeline.room_steps("retokenize", ["base=b"])
+        pipeline.build_stage_steps("retokenize", ["base=b"])
     with pytest.raises(UsageError) as caught:
-        pipeline.room_steps("retokenize", ["base=b", "out=x", "colour=red"])
-    assert all(knob in str(caught.value) for knob in ("corpus", "colour"))
-    with pytest.raises(UsageError, match="give one of vocabulary_size, new_tokens, symbols_per_token; found none"):
-        pipeline.room_steps("retokenize", ["base=b", "corpus=c", "out=x"])
+        pipeline.build_stage_steps("retokenize", ["base=b", "out=x", "colour=red"])
+    assert all(name in str(caught.value) for name in ("corpus", "colour"))
+    with pytest.raises(UsageError, match="give one of vocab_size, new_tokens, characters_per_token; found none"):
+        pipeline.build_stage_steps("retokenize", ["base=b", "corpus=c", "out=x"])
 
 
 @pytest.mark.parametrize(
-    ("instruct", "found"),
+    ("instruct", "expected"),
     [
         ({"chat": "a/model", "tools": "b/model"}, {"chat": "a/model", "tools": "b/model"}),
         (["a/chat", "b/tools"], {"chat": "a/chat", "tools": "b/tools"}),
@@ -196,100 +200,105 @@ def test_one_room_from_words(tmp_path) -> None:
         ({"chat": "initialize", "own": "b"}, {"chat": "RUN/initialize", "own": "b"}),
     ],
 )
-def test_each_of_several_instruct_models_is_an_artifact(write, tmp_path, instruct, found) -> None:
-    """Named by a mapping, or by the last part of their paths; a room's name still stands for its artifact."""
-    rooms = {"initialize": {"base": "base", "tokenizer": "t"}, "propagate": PROPAGATE | {"instruct": instruct}}
-    evaluate = {"models": {name: f"propagate/{name}" for name in found}, "corpus": "c"}
-    _, *steps, last = pipeline.load_recipe(write(**rooms, evaluate=evaluate))
-    places = {name: Path(path.replace("RUN", str(tmp_path / "run"))) for name, path in found.items()}
-    assert {step.address: step.plan.inputs["instruct"] for step in steps} == {
-        f"propagate/{name}": path for name, path in places.items()
+def test_each_of_several_instruct_models_is_an_artifact(write, tmp_path, instruct, expected) -> None:
+    """Named by a mapping, or by the last part of their paths; a stage's name still refers to its artifact."""
+    stages = {"initialize": {"base": "base", "tokenizer": "t"}, "propagate": PROPAGATE | {"instruct": instruct}}
+    evaluate = {"models": {name: f"propagate/{name}" for name in expected}, "corpus": "c"}
+    _, *steps, last = pipeline.load_recipe(write(**stages, evaluate=evaluate))
+    paths = {name: Path(path.replace("RUN", str(tmp_path / "run"))) for name, path in expected.items()}
+    assert {step.name: step.plan.inputs["instruct"] for step in steps} == {
+        f"propagate/{name}": path for name, path in paths.items()
     }
-    assert {step.out for step in steps} == {last.plan.inputs[f"models.{name}"] for name in found}
+    assert {step.out for step in steps} == {last.plan.inputs[f"models.{name}"] for name in expected}
     assert all(step.settings.model_dump()["method"] == "conversion" for step in steps)
 
 
-def test_the_same_from_words(tmp_path) -> None:
+def test_several_instruct_models_from_the_command_line(tmp_path) -> None:
     words = ["base=b", "adapted=a", f"out={tmp_path}"]
     for several in (["instruct={x: m/x, y: n}"], ["instruct.x=m/x", "instruct.y=n"]):
-        steps = pipeline.room_steps("propagate", [*words, *several])
-        assert {step.address: step.out for step in steps} == {
-            f"propagate/{name}": tmp_path / name for name in ("x", "y")
-        }
+        steps = pipeline.build_stage_steps("propagate", [*words, *several])
+        assert {step.name: step.out for step in steps} == {f"propagate/{name}": tmp_path / name for name in ("x", "y")}
         assert [step.plan.inputs["instruct"] for step in steps] == [Path("m/x"), Path("n")]
-    steps = pipeline.room_steps("propagate", [*words, "instruct=m/x", "method=[swap, overlap]"])
+    steps = pipeline.build_stage_steps("propagate", [*words, "instruct=m/x", "method=[swap, overlap]"])
     assert [(step.out.name, step.settings.model_dump()["method"]) for step in steps] == [
         ("swap",) * 2,
         ("overlap",) * 2,
     ]
-    (step,) = pipeline.room_steps("propagate", [*words, "instruct=[m/x]"])
+    (step,) = pipeline.build_stage_steps("propagate", [*words, "instruct=[m/x]"])
     assert step.out == tmp_path / "x"
 
 
 def test_two_values_of_one_name_are_refused(write) -> None:
-    message = refused(write(propagate=PROPAGATE | {"instruct": ["a/model", "b/model"]}))
-    assert "propagate.instruct: two values of one name; name them apart: {first: …, second: …}" in message
-    with pytest.raises(UsageError, match="two values of one name"):
-        pipeline.room_steps("propagate", ["base=b", "adapted=a", "instruct=[a/model, b/model]", "out=x"])
+    message = error_message(write(propagate=PROPAGATE | {"instruct": ["a/model", "b/model"]}))
+    assert "propagate.instruct: two values have the same name; name them: {first: …, second: …}" in message
+    with pytest.raises(UsageError, match="two values have the same name"):
+        pipeline.build_stage_steps("propagate", ["base=b", "adapted=a", "instruct=[a/model, b/model]", "out=x"])
 
 
 @pytest.mark.parametrize("instruct", [{}, []])
 def test_no_value_is_refused(write, instruct) -> None:
-    assert "propagate.instruct: no value" in refused(write(propagate=PROPAGATE | {"instruct": instruct}))
+    assert "propagate.instruct: no value" in error_message(write(propagate=PROPAGATE | {"instruct": instruct}))
 
 
 def test_two_sweeps_of_which_one_is_named_are_refused(write) -> None:
-    message = refused(write(propagate=PROPAGATE | {"instruct": {"a": "b"}, "method": ["swap"]}))
-    assert "only one setting can have several values; these do: instruct, method" in message
+    message = error_message(write(propagate=PROPAGATE | {"instruct": {"a": "b"}, "method": ["swap"]}))
+    assert "only one setting can have several values; these have: instruct, method" in message
 
 
-def test_a_group_of_settings_is_not_several_values(write) -> None:
+def test_nested_settings_are_not_a_sweep(write) -> None:
     tables = {"embed": "e.weight", "head": "h.weight"}
-    (step,) = pipeline.load_recipe(write(propagate=PROPAGATE | {"tables": tables}))
-    assert (step.address, step.settings.model_dump()["tables"]) == ("propagate", tables)
-    (step,) = pipeline.room_steps("initialize", ["base=b", "tokenizer=t", "out=x", "tables.embed=e", "tables.head=h"])
-    assert (step.out, step.settings.model_dump()["tables"]) == (Path("x"), {"embed": "e", "head": "h"})
-    assert "propagate.tables.colour" in refused(write(propagate=PROPAGATE | {"tables": tables | {"colour": "red"}}))
+    (step,) = pipeline.load_recipe(write(propagate=PROPAGATE | {"embedding_names": tables}))
+    assert (step.name, step.settings.model_dump()["embedding_names"]) == ("propagate", tables)
+    (step,) = pipeline.build_stage_steps(
+        "initialize", ["base=b", "tokenizer=t", "out=x", "embedding_names.embed=e", "embedding_names.head=h"]
+    )
+    assert (step.out, step.settings.model_dump()["embedding_names"]) == (Path("x"), {"embed": "e", "head": "h"})
+    assert "propagate.embedding_names.colour" in error_message(
+        write(propagate=PROPAGATE | {"embedding_names": tables | {"colour": "red"}})
+    )
 
 
 @pytest.mark.parametrize("name", ["..", "a/../..", ".", "", "/tmp/x"])
-def test_a_name_that_leads_elsewhere_is_refused(write, name) -> None:
-    assert "propagate.instruct" in refused(write(propagate=PROPAGATE | {"instruct": {name: "model", "b": "b"}}))
+def test_a_name_outside_of_the_run_is_refused(write, name) -> None:
+    assert "propagate.instruct" in error_message(write(propagate=PROPAGATE | {"instruct": {name: "model", "b": "b"}}))
 
 
 @pytest.mark.parametrize("changes", [{"ridge": float("inf")}, {"layers_scale": float("nan")}])
-def test_what_is_no_number_is_refused(write, changes) -> None:
-    """Else one is a traceback, the other a model whose layers are not finite."""
-    assert f"propagate.{next(iter(changes))}" in refused(write(propagate=PROPAGATE | changes))
+def test_a_number_that_is_not_finite_is_refused(write, changes) -> None:
+    """One would be a traceback later, the other a model whose layers are not finite."""
+    assert f"propagate.{next(iter(changes))}" in error_message(write(propagate=PROPAGATE | changes))
 
 
+RESULT = PropagationResult(method="conversion", fits={})
 CHANGES: dict[str, Any] = {
     "method": "overlap",
     "ridge": 0.5,
     "weights": "uniform",
     "layers_scale": 0.5,
-    "tables": {"embed": "a", "head": "b"},
+    "embedding_names": {"embed": "a", "head": "b"},
     "link": "copy",
     "device": "cuda",
 }
 
 
-@pytest.mark.parametrize("knob", Propagate.model_fields)
-def test_one_changed_knob_changes_the_fingerprint(tmp_path, knob) -> None:
-    """An input counts by its contents: the same ones in another place are the same input."""
-    files = {name: tmp_path / name for name in ("base", "adapted", "instruct", "corpus", "adapter_base", "other")}
-    for name, file in files.items():
-        file.write_text(name)
-    settings: dict[str, Any] = {name: file for name, file in files.items() if name != "other"}
+@pytest.mark.parametrize("name", PropagateSettings.model_fields)
+def test_one_changed_setting_changes_the_fingerprint(tmp_path, name) -> None:
+    """An input is identified by its contents: the same contents at another path are the same input."""
+    files = {key: tmp_path / key for key in ("base", "adapted", "instruct", "corpus", "adapter_base", "other")}
+    for key, file in files.items():
+        file.write_text(key)
+    settings: dict[str, Any] = {key: file for key, file in files.items() if key != "other"}
     settings |= {"weights": "frequency"}
 
-    def plan(**changes: Any) -> Plan:
-        return pipeline.Step("x", "propagate", Propagate(**settings | changes), tmp_path / "out").plan
+    def plan(**changes: Any) -> ArtifactPlan:
+        return pipeline.PipelineStep(
+            "x", STAGES["propagate"], PropagateSettings(**settings | changes), tmp_path / "out"
+        ).plan
 
-    complete(plan(), lambda _: {})
+    build_artifact(plan(), lambda _: RESULT)
     assert is_finished(plan())
-    if knob in files:
-        (tmp_path / "elsewhere").write_text(knob)
-        assert is_finished(plan(**{knob: tmp_path / "elsewhere"}))
-    change = {knob: files["other"] if knob in files else CHANGES[knob]}
-    assert not is_finished(plan(**change | ({"corpus": None} if knob == "weights" else {})))
+    if name in files:
+        (tmp_path / "elsewhere").write_text(name)
+        assert is_finished(plan(**{name: tmp_path / "elsewhere"}))
+    change = {name: files["other"] if name in files else CHANGES[name]}
+    assert not is_finished(plan(**change | ({"corpus": None} if name == "weights" else {})))

@@ -1,4 +1,4 @@
-"""What is reported of work, and of work inside it."""
+"""Work reports its progress; nested work reports only a status."""
 
 from __future__ import annotations
 
@@ -6,52 +6,52 @@ from collections.abc import Iterator
 
 import pytest
 
-from lep.progress import listen, note, progress
+from lep.progress import log_message, set_listener, track_progress
 
 
-class Heard:
-    """Keeps what it is told."""
+class RecordingListener:
+    """Records all reports."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.reports: list[str] = []
 
-    def begin(self, label: str, total: float, unit: str, done: float) -> None:
-        self.told.append(f"begin {label}")
+    def begin(self, label: str, total: float, unit: str, completed: float) -> None:
+        self.reports.append(f"begin {label}")
 
     def advance(self, amount: float) -> None:
-        self.told.append(f"advance {amount:g}")
+        self.reports.append(f"advance {amount:g}")
 
-    def note(self, text: str) -> None:
-        self.told.append(f"note {text}")
+    def log_message(self, text: str) -> None:
+        self.reports.append(f"note {text}")
 
-    def status(self, text: str) -> None:
-        self.told.append(f"status {text}")
+    def set_status(self, text: str) -> None:
+        self.reports.append(f"status {text}")
 
     def end(self) -> None:
-        self.told.append("end")
+        self.reports.append("end")
 
 
 @pytest.fixture
-def heard() -> Iterator[Heard]:
-    listener = Heard()
-    listen(listener)
-    yield listener
-    listen(None)
+def listener() -> Iterator[RecordingListener]:
+    recording = RecordingListener()
+    set_listener(recording)
+    yield recording
+    set_listener(None)
 
 
-def test_work_inside_other_work_is_its_status(heard: Heard) -> None:
-    with progress("training", total=2, unit="tokens") as advance:
+def test_nested_work_is_reported_as_a_status(listener: RecordingListener) -> None:
+    with track_progress("training", total=2, unit="tokens") as advance:
         advance(1)
-        with progress("asking", total=9, unit="requests") as inner:
+        with track_progress("asking", total=9, unit="requests") as inner:
             inner(5)
-            note("asked")
+            log_message("asked")
         advance(1)
-    assert heard.told == ["begin training", "advance 1", "status asking", "note asked", "advance 1", "end"]
+    assert listener.reports == ["begin training", "advance 1", "status asking", "note asked", "advance 1", "end"]
 
 
-def test_after_work_that_failed_other_work_is_told(heard: Heard) -> None:
-    with pytest.raises(ValueError), progress("first", total=1, unit="tokens"):
+def test_work_after_a_failure_is_reported(listener: RecordingListener) -> None:
+    with pytest.raises(ValueError), track_progress("first", total=1, unit="tokens"):
         raise ValueError
-    with progress("second", total=1, unit="tokens"):
+    with track_progress("second", total=1, unit="tokens"):
         pass
-    assert heard.told == ["begin first", "end", "begin second", "end"]
+    assert listener.reports == ["begin first", "end", "begin second", "end"]

@@ -51,6 +51,15 @@ def test_the_command_works_elsewhere(unpacked: Path, tmp_path: Path, words: list
     assert done.returncode == 0 and done.stdout, done.stderr
 
 
+def test_the_library_alone_requires_no_package_of_the_command_or_the_page(unpacked: Path) -> None:
+    metadata = next(unpacked.glob("lep-*.dist-info")).joinpath("METADATA").read_text()
+    required = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", metadata, re.MULTILINE)
+    assert "torch" in required
+    assert not {"argcomplete", "babel", "jinja2", "markupsafe", "matplotlib", "rich"} & {*required}
+    entry_points = next(unpacked.glob("lep-*.dist-info")).joinpath("entry_points.txt").read_text()
+    assert "lep = lep.cli:run" in entry_points
+
+
 def test_the_container_is_made_of_what_is_there() -> None:
     recipe = (ROOT / "Dockerfile").read_text()
     copied = [

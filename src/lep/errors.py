@@ -1,15 +1,15 @@
-"""What `lep` raises on purpose: one readable message, what was expected, what to do.
+"""Errors that `lep` raises on purpose: one readable message that says what was expected and what to do.
 
-The command line turns these into a line on standard error: `UsageError` exits with 2, the others with 1.
+The command line prints them as one line on standard error; `UsageError` exits with 2, the others with 1.
 """
 
 
 class LepError(Exception):
-    """Something outside the program is not as it must be; the message says what, where, and the remedy."""
+    """Something outside the program is wrong; the message says what, where, and the remedy."""
 
 
 class UsageError(LepError):
-    """The command line or the recipe is wrong: nothing was started."""
+    """The command line or the recipe is wrong; nothing was started."""
 
 
 class TokenizerError(LepError):
@@ -17,7 +17,7 @@ class TokenizerError(LepError):
 
 
 class CheckpointError(LepError):
-    """A model folder is incomplete, truncated, of the wrong shape, or in a format that is refused."""
+    """A model folder is incomplete, truncated, of the wrong shape, or in an unsupported format."""
 
 
 class ArtifactError(LepError):
@@ -25,8 +25,8 @@ class ArtifactError(LepError):
 
 
 class DataError(LepError):
-    """A text or data file cannot be read as documents, or holds too little."""
+    """A text or data file cannot be read as documents, or contains too little."""
 
 
 class EndpointError(LepError):
-    """A served model cannot be reached, refuses, or does not answer any more."""
+    """A served model cannot be reached, refuses, or stopped answering."""

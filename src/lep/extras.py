@@ -1,4 +1,4 @@
-"""What `pip install lep` leaves out: the packages of an extra, and whether they are there."""
+"""Optional dependencies: the packages of an extra, and whether they are installed."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ from packaging.requirements import Requirement
 from lep.errors import UsageError
 
 
-def need(extra: str, *, what: str) -> None:
-    """Nothing, when the packages of an extra are installed. None of them is imported.
+def require_extra(extra: str, *, required_by: str) -> None:
+    """Check that the packages of an extra are installed, without importing them.
 
     Args:
         extra: `train`, `eval`, …: a key of `[project.optional-dependencies]` in pyproject.toml.
-        what: what needs them: the subject of the message.
+        required_by: What needs them: the subject of the message.
 
     Raises:
-        UsageError: with all packages that are missing or too old, and the command that installs them; or `lep` itself
-            was installed before it had this extra.
+        UsageError: Packages are missing or too old; the message names all of them and the command that installs them.
+            Or `lep` itself was installed before it had this extra.
     """
-    packages = _packages(extra)
-    if not packages:
-        raise UsageError(f"{what} needs the extra {extra}, which the installed lep does not have: install lep again")
-    if lacking := [f"{found.name}{found.specifier}" for found in packages if not _is_there(found)]:
-        raise UsageError(f"{what} needs {', '.join(lacking)}: pip install 'lep[{extra}]'")
+    requirements = _extra_requirements(extra)
+    if not requirements:
+        raise UsageError(
+            f"{required_by} needs the extra {extra}, which the installed lep does not have: install lep again"
+        )
+    if missing := [f"{item.name}{item.specifier}" for item in requirements if not _is_installed(item)]:
+        raise UsageError(f"{required_by} needs {', '.join(missing)}: pip install 'lep[{extra}]'")
 
 
-def _packages(extra: str) -> list[Requirement]:
-    """By the metadata of the installed `lep`."""
-    every = map(Requirement, requires("lep") or ())
-    return [found for found in every if found.marker and found.marker.evaluate({"extra": extra})]
+def _extra_requirements(extra: str) -> list[Requirement]:
+    """Return the requirements of an extra, from the metadata of the installed `lep`."""
+    requirements = map(Requirement, requires("lep") or ())
+    return [item for item in requirements if item.marker and item.marker.evaluate({"extra": extra})]
 
 
-def _is_there(package: Requirement) -> bool:
+def _is_installed(requirement: Requirement) -> bool:
     try:
-        return package.specifier.contains(version(package.name), prereleases=True)
+        return requirement.specifier.contains(version(requirement.name), prereleases=True)
     except PackageNotFoundError:
         return False

@@ -1,4 +1,4 @@
-"""A model folder → a repository on a hub, by huggingface_hub, once it is healthy and has a card."""
+"""Upload a healthy model folder with a model card to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -10,70 +10,76 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from lep.errors import CheckpointError, EndpointError, UsageError
 from lep.inspection.inspect import inspect
-from lep.io.model_card import CARD
+from lep.io.model_card import MODEL_CARD_FILE, read_card_metadata
 from lep.io.model_writer import LEP_FILES
-from lep.reporting.card.write import required_beginning
 
-_COMMIT = "Model, tokenizer and card"
-_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_COMMIT_MESSAGE = "Model, tokenizer and card"
+_REPO_ID_PATTERN = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def push(folder: Path, repository: str, *, public: bool = False) -> str:
-    """Upload a model folder as one commit, and make the repository where there is none; returns its address.
+def push_to_hub(folder: Path, repo_id: str, *, public: bool = False) -> str:
+    """Upload a model folder as one commit, and create the repository if it does not exist.
 
-    What belongs to lep's own work in the folder (its manifest, logs of training) is left out.
+    Files of lep itself, such as the manifest and training logs, are left out.
 
     Args:
-        folder: the model.
-        repository: `owner/name`.
-        public: whether a new repository can be seen by all; one that is there stays as it is.
+        folder: The model folder.
+        repo_id: `owner/name` of the repository.
+        public: A new repository is public; an existing one keeps its visibility.
+
+    Returns:
+        The URL of the repository.
 
     Raises:
-        UsageError: a name that is none, a folder without a card, no key, or a network that is switched off.
-        CheckpointError: the folder is not healthy.
-        EndpointError: the hub cannot be reached, or refuses.
+        UsageError: The repository name is invalid, the folder has no model card, there is no access token, or
+            HF_HUB_OFFLINE is set.
+        CheckpointError: The folder has problems, as `lep inspect` reports them.
+        EndpointError: The hub cannot be reached, or refuses the upload.
     """
-    if not _NAME.fullmatch(repository):
-        raise UsageError(f"{repository}: expected owner/name of a repository")
+    if not _REPO_ID_PATTERN.fullmatch(repo_id):
+        raise UsageError(f"{repo_id}: expected owner/name of a repository")
     if get_token() is None:
-        raise UsageError("no key of the hub: `hf auth login`, or set HF_TOKEN")
+        raise UsageError("no access token for the hub: run `hf auth login`, or set HF_TOKEN")
     if problems := inspect(folder).problems:
-        raise CheckpointError("\n  ".join([f"{folder}: not healthy, so it is not published:", *problems]))
-    if not (folder / CARD).exists():
-        raise UsageError(
-            f"{folder}: has no {CARD}, and nobody should have to guess what a model is: `lep card` writes one"
-        )
+        raise CheckpointError("\n  ".join([f"{folder} has problems and is not uploaded:", *problems]))
+    if not (folder / MODEL_CARD_FILE).exists():
+        raise UsageError(f"{folder} has no model card {MODEL_CARD_FILE}; write one with `lep card`")
     hub = HfApi()
     try:
-        hub.create_repo(repository, private=not public, exist_ok=True)
-        hub.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=[*LEP_FILES], commit_message=_COMMIT)
+        hub.create_repo(repo_id, private=not public, exist_ok=True)
+        hub.upload_folder(
+            repo_id=repo_id, folder_path=folder, ignore_patterns=[*LEP_FILES], commit_message=_COMMIT_MESSAGE
+        )
     except OfflineModeIsEnabled:
-        raise UsageError("HF_HUB_OFFLINE is set, and publishing needs the network: unset it for this command") from None
+        raise UsageError("HF_HUB_OFFLINE is set, and an upload needs the network: unset it for this command") from None
     except HfHubHTTPError as error:
-        raise EndpointError(f"{hub.endpoint}: refuses {repository}: {_reason(error)}") from None
-    except Exception as error:  # whatever the hub's client raises when there is no network, no host, a broken line
-        raise EndpointError(f"{hub.endpoint}: the upload broke off: {error}; the same command goes on") from None
-    return f"{hub.endpoint}/{repository}"
+        raise EndpointError(f"{hub.endpoint} refuses {repo_id}: {_format_http_error(error)}") from None
+    except Exception as error:  # the client raises many types for network errors
+        raise EndpointError(f"{hub.endpoint}: the upload failed: {error}; the same command resumes it") from None
+    return f"{hub.endpoint}/{repo_id}"
 
 
-def name_remark(folder: Path, repository: str) -> str | None:
-    """What a parent's licence wants of the name, where the name is not so."""
-    card = folder / CARD
-    wanted = required_beginning(card.read_text(encoding="utf-8")) if card.exists() else None
-    name = repository.rpartition("/")[2]
-    if wanted is None or _plain(name).startswith(_plain(wanted)):
+def check_license_naming(folder: Path, repo_id: str) -> str | None:
+    """Return a remark if the name of a repository does not begin as the license of a parent demands, else None."""
+    metadata = read_card_metadata(folder)
+    prefix = metadata.required_name_prefix if metadata else None
+    name = repo_id.rpartition("/")[2]
+    if prefix is None or _normalize_name(name).startswith(_normalize_name(prefix)):
         return None
-    return f"the licence of a parent wants a name that begins with {wanted!r}, and {name} does not: see {card}"
+    return (
+        f"the license of a parent demands a name that begins with {prefix!r}, and {name} does not: see "
+        f"{folder / MODEL_CARD_FILE}"
+    )
 
 
-def _plain(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return re.sub(r"[\W_]+", " ", name).strip().lower()
 
 
-def _reason(error: HfHubHTTPError) -> str:
+def _format_http_error(error: HfHubHTTPError) -> str:
     status = error.response.status_code
     remedy = {
-        401: "; the key is missing or wrong: `hf auth login`, or set HF_TOKEN",
-        403: "; the key may not write there",
+        401: "; the access token is missing or wrong: run `hf auth login`, or set HF_TOKEN",
+        403: "; the access token has no write permission there",
     }.get(status, "")
     return f"{error.server_message or error.response.reason_phrase} ({status}){remedy}"

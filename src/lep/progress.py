@@ -1,6 +1,6 @@
-"""How long work tells that it goes on. Rooms report here; the command line decides what is shown.
+"""Progress of long work: code reports here, and the command line decides what is shown.
 
-Nothing below the command line prints: without a listener, reports go nowhere.
+Nothing below the command line prints. Without a listener, reports are dropped.
 """
 
 from __future__ import annotations
@@ -11,64 +11,81 @@ from contextvars import ContextVar
 from typing import Protocol
 
 Advance = Callable[[float], None]
-"""Told how many more units are done."""
+"""Takes the number of further units that are done."""
 
 
-class Listener(Protocol):
-    """What shows progress."""
+class ProgressListener(Protocol):
+    """Shows progress."""
 
-    def begin(self, label: str, total: float, unit: str, done: float) -> None:
-        """Work of `total` units starts; `done` of them were done before an interruption."""
+    def begin(self, label: str, total: float, unit: str, completed: float) -> None:
+        """Start work of known size.
+
+        Args:
+            label: Name of the work.
+            total: Size of the work, in units.
+            unit: Name of the units.
+            completed: Units that were done before an interruption.
+        """
 
     def advance(self, amount: float) -> None:
-        """So much more is done."""
+        """Count further units as done."""
 
-    def note(self, text: str) -> None:
-        """A line worth keeping."""
+    def log_message(self, text: str) -> None:
+        """Show a line that stays."""
 
-    def status(self, text: str) -> None:
-        """How the work goes at this moment; the next replaces it."""
+    def set_status(self, text: str) -> None:
+        """Show the current state of the work, in place of the previous one."""
 
     def end(self) -> None:
-        """The work is over, or was given up."""
+        """End the work, finished or not."""
 
 
-_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
-_working: ContextVar[bool] = ContextVar("working", default=False)
+_listener: ContextVar[ProgressListener | None] = ContextVar("listener", default=None)
+_is_tracking: ContextVar[bool] = ContextVar("is_tracking", default=False)
 
 
-def listen(listener: Listener | None) -> None:
+def set_listener(listener: ProgressListener | None) -> None:
     """Send reports to this listener from now on."""
     _listener.set(listener)
 
 
-def note(text: str) -> None:
-    """Report a line worth keeping: a measurement on the way, a step that was skipped."""
+def log_message(text: str) -> None:
+    """Report a line that stays, such as a measurement or a skipped step."""
     if listener := _listener.get():
-        listener.note(text)
+        listener.log_message(text)
 
 
-def status(text: str) -> None:
-    """Report how the work goes at this moment: the loss of the last step."""
+def set_status(text: str) -> None:
+    """Report the current state of the work, such as the loss of the last step."""
     if listener := _listener.get():
-        listener.status(text)
+        listener.set_status(text)
 
 
 @contextmanager
-def progress(label: str, *, total: float, unit: str, done: float = 0) -> Iterator[Advance]:
-    """Report work of known size: `with progress("training", total=n, unit="tokens") as advance: advance(4096)`.
+def track_progress(label: str, *, total: float, unit: str, completed: float = 0) -> Iterator[Advance]:
+    """Report work of known size. Nested work is reported only as the status of the outer one, by its label.
 
-    Of work inside other work only the label is told, as the status of that.
+    >>> with track_progress("training", total=8192, unit="tokens") as advance:
+    ...     advance(4096)
+
+    Args:
+        label: Name of the work.
+        total: Size of the work, in units.
+        unit: Name of the units, in the plural.
+        completed: Units that were done before an interruption.
+
+    Yields:
+        A function that counts further units as done.
     """
     listener = _listener.get()
-    if listener is None or _working.get():
-        status(label)
+    if listener is None or _is_tracking.get():
+        set_status(label)
         yield lambda amount: None
         return
-    listener.begin(label, total, unit, done)
-    working = _working.set(True)
+    listener.begin(label, total, unit, completed)
+    token = _is_tracking.set(True)
     try:
         yield listener.advance
     finally:
-        _working.reset(working)
+        _is_tracking.reset(token)
         listener.end()

@@ -1,4 +1,4 @@
-"""What TAB offers: asked of the real command in the way in which a shell asks."""
+"""Shell completion, asked of the real command as a shell asks."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from pathlib import Path
 
 import pytest
 
-from lep.config import ROOMS
+from lep.registry import STAGES
 
 
 @pytest.fixture
 def offered(tmp_path: Path):
-    """What is offered after a line, in a folder that holds `models/base` and `run.yaml`."""
+    """The words offered after a line, in a folder that holds `models/base` and `run.yaml`."""
     (tmp_path / "models" / "base").mkdir(parents=True)
     (tmp_path / "run.yaml").touch()
 
     def ask(line: str) -> set[str]:
-        found = tmp_path / "offered"
+        output = tmp_path / "offered"
         environment = os.environ | {
             "_ARGCOMPLETE": "1",
             "_ARGCOMPLETE_IFS": "\n",
-            "_ARGCOMPLETE_STDOUT_FILENAME": str(found),
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(output),
             "COMP_LINE": line,
             "COMP_POINT": str(len(line)),
         }
         subprocess.run([sys.executable, "-m", "lep.cli.main"], env=environment, cwd=tmp_path, check=True)
-        words = found.read_text().split("\n")
-        found.unlink()
+        words = output.read_text().split("\n")
+        output.unlink()
         return {word.strip() for word in words}
 
     return ask
 
 
-def test_verbs_rooms_and_flags(offered) -> None:
-    assert {"run", "explain", *ROOMS} <= offered("lep ")
+def test_verbs_stages_and_flags(offered) -> None:
+    assert {"run", "explain", *STAGES} <= offered("lep ")
     assert offered("lep pro") == {"propagate"}
     assert offered("lep run run.yaml --from cal") == {"calibrate"}
     assert offered("lep propagate --dry") == {"--dry-run"}
     assert offered("lep explain pre") == {"pretrain"}
 
 
-def test_knobs_and_their_values(offered) -> None:
-    assert offered("lep pretrain lr") == {"lr=", "lr_old_rows=", "lr_layers="}
+def test_settings_and_their_values(offered) -> None:
+    assert offered("lep pretrain le") == {"learning_rate="}
     assert offered("lep retokenize kind=") == {"kind=extended", "kind=optimized", "kind=bpe", "kind=unigram"}
     assert offered("lep run run.yaml pretrain.tens") == {"pretrain.tensorboard="}
     assert offered("lep run run.yaml pretrain.tensorboard=t") == {"pretrain.tensorboard=true"}

@@ -1,4 +1,4 @@
-"""Every knob is documented, frozen and strict, and every path of a room is an input."""
+"""Every setting is documented, frozen and strict, and every path of a stage is an input."""
 
 from __future__ import annotations
 
@@ -9,137 +9,180 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from lep import config
-from lep.config import ROOMS, Evaluate, Settings, paths, with_paths
+from lep.config import EvaluateSettings, Settings, get_input_paths, map_paths
+from lep.registry import STAGES
 
 PARTS = {
-    "benchmark": config.Benchmark,
-    "source": config.Source,
-    "tables": config.Tables,
-    "conversations": config.Conversations,
-    "copies": config.Copies,
+    "benchmark": config.BenchmarkSettings,
+    "corpus_source": config.CorpusSource,
+    "embedding_names": config.EmbeddingNamesSettings,
+    "conversation_source": config.ConversationSource,
+    "copy_tasks": config.CopyTaskSettings,
     "endpoint": config.Endpoint,
-    "tuning": config.Tuning,
+    "finetuning": config.FinetuningSettings,
 }
-MODELS: dict[str, type[Settings]] = {**ROOMS, **PARTS}
-EVALUATE = Evaluate(models={"a": Path("x"), "b": Path("y")}, corpus=Path("c"), skills=Path("s"))
+MODELS: dict[str, type[Settings]] = {**{name: stage.settings for name, stage in STAGES.items()}, **PARTS}
+EVALUATE = EvaluateSettings(models={"a": Path("x"), "b": Path("y")}, corpus=Path("c"), skills=Path("s"))
 
 
-def knobs() -> Iterator[tuple[str, str]]:
-    return ((room, name) for room, model in MODELS.items() for name in model.model_fields)
+def list_settings() -> Iterator[tuple[str, str]]:
+    return ((stage, name) for stage, model in MODELS.items() for name in model.model_fields)
 
 
-@pytest.mark.parametrize("room", MODELS)
-def test_every_room_is_documented_in_a_sentence(room: str) -> None:
-    words = MODELS[room].__doc__ or ""
-    assert words.endswith(".") and "\n\n" not in words
+@pytest.mark.parametrize("stage", MODELS)
+def test_every_stage_is_documented_in_a_sentence(stage: str) -> None:
+    description = MODELS[stage].__doc__ or ""
+    assert description.endswith(".") and "\n\n" not in description
 
 
-@pytest.mark.parametrize(("room", "name"), knobs())
-def test_every_knob_is_documented_in_a_sentence(room: str, name: str) -> None:
-    words = MODELS[room].model_fields[name].description or ""
-    assert len(words) >= 10 and words.rstrip("`").endswith((".", "}"))
+@pytest.mark.parametrize(("stage", "name"), list_settings())
+def test_every_setting_is_documented_in_a_sentence(stage: str, name: str) -> None:
+    description = MODELS[stage].model_fields[name].description or ""
+    assert len(description) >= 10 and description.rstrip("`").endswith((".", "}"))
 
 
-def test_every_room_has_a_file_and_is_named_like_it() -> None:
+def test_every_stage_has_a_file_of_settings_named_like_it() -> None:
     stages = Path(config.__file__).parents[1] / "stages"
-    assert {file.stem for file in stages.glob("*.py")} - {"__init__"} == set(ROOMS)
-    assert {name: model.__name__.lower() for name, model in ROOMS.items()} == {name: name for name in ROOMS}
+    assert {file.stem for file in stages.glob("*.py")} >= set(STAGES)
+    for name, stage in STAGES.items():
+        assert stage.settings.__name__ == f"{name.capitalize()}Settings"
+        assert stage.settings.__module__ == f"lep.config.{name}"
 
 
-def test_every_model_of_the_module_is_a_room_or_part_of_one() -> None:
-    found = {v for v in vars(config).values() if isinstance(v, type) and issubclass(v, BaseModel)}
-    assert found - {BaseModel, Settings} == set(MODELS.values())
+def test_every_settings_class_is_of_a_stage_or_part_of_one() -> None:
+    classes = {v for v in vars(config).values() if isinstance(v, type) and issubclass(v, BaseModel)}
+    assert classes - {BaseModel, Settings} == set(MODELS.values())
 
 
 def test_settings_are_frozen_and_strict_about_keys() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        EVALUATE.block = 3  # type: ignore[misc]
+        EVALUATE.sequence_length = 3  # type: ignore[misc]
     with pytest.raises(ValidationError, match="Extra inputs"):
-        Evaluate.model_validate({"models": {}, "corpus": "c", "colour": "red"})
+        EvaluateSettings.model_validate({"models": {}, "corpus": "c", "color": "red"})
 
 
-def test_paths_are_found_and_changed_wherever_they_stand() -> None:
-    assert paths(EVALUATE) == {
+def test_nested_paths_are_found_and_mapped() -> None:
+    assert get_input_paths(EVALUATE) == {
         k: Path(v) for k, v in {"models.a": "x", "models.b": "y", "corpus": "c", "skills": "s"}.items()
     }
-    moved = with_paths(EVALUATE, lambda path: "root" / path)
-    assert paths(moved) == {name: "root" / path for name, path in paths(EVALUATE).items()}
-    assert moved.model_dump(exclude={"models", "corpus", "skills"}) == EVALUATE.model_dump(
-        exclude={"models", "corpus", "skills"}
-    )
-    assert with_paths(EVALUATE, lambda path: path) == EVALUATE
+    moved = map_paths(EVALUATE, lambda path: "root" / path)
+    assert get_input_paths(moved) == {name: "root" / path for name, path in get_input_paths(EVALUATE).items()}
+    inputs = {"models", "corpus", "skills"}
+    assert moved.model_dump(exclude=inputs) == EVALUATE.model_dump(exclude=inputs)
+    assert map_paths(EVALUATE, lambda path: path) == EVALUATE
 
 
-def test_knobs_that_say_how_to_work_are_found_inside_others_too() -> None:
-    endpoint = config.Endpoint(url="http://localhost/v1", model="m")
-    calibrate = config.Calibrate(model=Path("m"), teacher=endpoint, prompts=Path("p"), judge=endpoint)
-    assert {"parallel", "answer_batch", "teacher.url", "judge.requests"} <= config.free(calibrate)
-    assert not {"lr", "teacher", "teacher.model"} & config.free(calibrate)
-    benchmark = config.Benchmark(endpoints={"served": endpoint})
-    found = config.free(Evaluate(models={}, benchmark=benchmark))
-    assert {"benchmark.batch_size", "benchmark.endpoints.served.url"} <= found
-    assert not {"benchmark.seed", "benchmark.endpoints.served.model"} & found
+def test_runtime_only_settings_are_found_inside_others_too() -> None:
+    endpoint = config.Endpoint(base_url="http://localhost/v1", model="m")
+    calibrate = config.CalibrateSettings(model=Path("m"), teacher=endpoint, prompts=Path("p"), judge=endpoint)
+    names = config.runtime_only_fields(calibrate)
+    assert {"parallel", "generation_batch_size", "teacher.base_url", "judge.max_concurrent_requests"} <= names
+    assert not {"learning_rate", "teacher", "teacher.model"} & names
+    benchmark = config.BenchmarkSettings(endpoints={"served": endpoint})
+    names = config.runtime_only_fields(EvaluateSettings(models={}, benchmark=benchmark))
+    assert {"benchmark.batch_size", "benchmark.endpoints.served.base_url"} <= names
+    assert not {"benchmark.seed", "benchmark.endpoints.served.model"} & names
 
 
-def test_the_model_that_others_are_compared_with_is_written_down() -> None:
+def test_the_reference_model_is_written_down() -> None:
     """An artifact's settings are written with sorted keys: the order of its models is lost there."""
-    turned = Evaluate(models={"b": Path("y"), "a": Path("x")}, corpus=Path("c"), skills=Path("s"))
-    assert (EVALUATE.reference, turned.reference) == ("a", "b")
-    assert Evaluate(models={"a": Path("x"), "b": Path("y")}, corpus=Path("c"), reference="b").reference == "b"
+    reversed_models = EvaluateSettings(models={"b": Path("y"), "a": Path("x")}, corpus=Path("c"), skills=Path("s"))
+    assert (EVALUATE.reference, reversed_models.reference) == ("a", "b")
+    assert EvaluateSettings(models={"a": Path("x"), "b": Path("y")}, corpus=Path("c"), reference="b").reference == "b"
 
 
 def test_settings_survive_json() -> None:
-    assert Evaluate.model_validate_json(EVALUATE.model_dump_json()) == EVALUATE
+    assert EvaluateSettings.model_validate_json(EVALUATE.model_dump_json()) == EVALUATE
 
 
 @pytest.mark.parametrize(
-    "change", [{"block": 2}, {"block": 0}, {"lr": 0}, {"betas": (0.9, 1.5)}, {"mixture": {"ru": 0}}]
-)
-def test_numbers_that_no_training_can_use_are_refused(change: dict[str, object]) -> None:
-    values = {"model": "m", "corpus": "c", "mixture": {"ru": 1}, "tokens": 10**8}
-    assert config.Pretrain.model_validate(values).block == 1024
-    with pytest.raises(ValidationError):
-        config.Pretrain.model_validate(values | change)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
-        ({"parallel": "fsdp2", "benchmark": {}}, "parallel=fsdp2 divides it"),
-        ({"benchmark": {"engine": "vllm"}}, "the model that learns is asked"),
-        ({"benchmark": {"endpoints": {"x": {"url": "http://x/v1", "model": "m"}}}}, "the model that learns is asked"),
+        ({"models": {}}, "there is no model to measure"),
+        ({"models": {}, "efficiency": {"language": "ru"}}, "need models that are folders"),
+        ({"corpus": None}, "there is nothing to measure"),
+        ({"reference": "z"}, "reference: z is not among the models: a"),
+        ({"benchmark": {"base_models": ["z"]}}, r"benchmark\.base_models: z is not among models: a"),
+        (
+            {"benchmark": {"endpoints": {"a": {"base_url": "http://x/v1", "model": "m"}}}},
+            r"benchmark\.endpoints: a is also the name of a model",
+        ),
     ],
 )
-def test_a_benchmark_that_no_training_can_ask_is_refused(change: dict[str, object], words: str) -> None:
-    values = {"model": "m", "corpus": "c", "mixture": {"ru": 1}, "tokens": 10**8}
-    with pytest.raises(ValidationError, match=words):
-        config.Pretrain.model_validate(values | change)
+def test_an_evaluation_of_nothing_is_refused(change: dict[str, object], message: str) -> None:
+    values = {"models": {"a": "x"}, "corpus": "c"}
+    assert EvaluateSettings.model_validate(values).reference == "a"
+    with pytest.raises(ValidationError, match=message):
+        EvaluateSettings.model_validate(values | change)
+
+
+PRETRAIN = {"model": "m", "corpus": "c", "mixture": {"ru": 1}, "tokens": 10**8}
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
-        ({"method": "dpo", "packing": True}, "packing, copies, skills and minimum are for method=sft"),
+        ({"sequence_length": 2}, "greater than or equal to 3"),
+        ({"learning_rate": 0}, "greater than 0"),
+        ({"betas": (0.9, 1.5)}, "less than 1"),
+        ({"mixture": {"ru": 0}}, "greater than 0"),
+        ({"mixture": {}}, "at least 1 item"),
+        ({"tokens": 1000}, "less than one step of sequence_length × batch_size = 262,144 tokens"),
+        ({"warmup_steps": 381}, "learning_rate would never be reached.* are 381 steps"),
+        ({"trainable": "new_tokens", "old_token_learning_rate": 1e-4}, "trainable=new_tokens freezes them"),
+        ({"layer_learning_rate": 1e-4}, "trainable=embeddings trains none"),
+    ],
+)
+def test_numbers_that_no_training_can_use_are_refused(change: dict[str, object], message: str) -> None:
+    assert config.PretrainSettings.model_validate(PRETRAIN).sequence_length == 1024
+    with pytest.raises(ValidationError, match=message):
+        config.PretrainSettings.model_validate(PRETRAIN | change)
+
+
+def test_the_last_step_of_the_warm_up_may_be_the_last_but_one() -> None:
+    assert config.PretrainSettings.model_validate(PRETRAIN | {"warmup_steps": 380}).steps == 381
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parallel": "fsdp2", "benchmark": {}}, "parallel=fsdp2 shards it"),
+        ({"benchmark": {"backend": "vllm"}}, "the model in training is measured"),
         (
-            {"method": "kto", "data": {"a": {"files": ["x"], "minimum": {"score": 8}}}},
+            {"benchmark": {"endpoints": {"x": {"base_url": "http://x/v1", "model": "m"}}}},
+            "the model in training is measured",
+        ),
+    ],
+)
+def test_a_benchmark_that_training_cannot_run_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        config.PretrainSettings.model_validate(PRETRAIN | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "dpo", "packing": True}, "packing, copy_tasks, heldout_items and min_scores are for method=sft"),
+        (
+            {"method": "kto", "data": {"a": {"files": ["x"], "min_scores": {"score": 8}}}},
             "are for method=sft, not for kto",
         ),
         ({"method": "kto", "micro_batch_size": 1}, "give micro_batch_size=2 or more"),
         ({"data": {"a": {"dataset": "owner/name", "files": ["x"]}}}, "give either files or dataset"),
     ],
 )
-def test_ways_of_tuning_that_exclude_one_another_are_refused(change: dict[str, object], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
-        config.Tune.model_validate({"model": "m", "data": "d"} | change)
+def test_incompatible_tuning_settings_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        config.TuneSettings.model_validate({"model": "m", "data": "d"} | change)
 
 
 def test_data_of_several_sources_are_inputs() -> None:
-    data = {"a": "x.jsonl", "b": {"files": ["y"], "minimum": {"score": 8}}, "c": {"dataset": "owner/name"}}
-    copies = {"corpus": "c", "count": 3}
-    found = paths(config.Tune.model_validate({"model": "m", "data": data, "copies": copies}))
-    assert {k: str(v) for k, v in found.items()} == {
+    data = {"a": "x.jsonl", "b": {"files": ["y"], "min_scores": {"score": 8}}, "c": {"dataset": "owner/name"}}
+    values = {"model": "m", "data": data, "copy_tasks": {"corpus": "c", "count": 3}}
+    paths = get_input_paths(config.TuneSettings.model_validate(values))
+    assert {name: str(path) for name, path in paths.items()} == {
         "model": "m",
         "data.a": "x.jsonl",
         "data.b.files.0": "y",
-        "copies.corpus": "c",
+        "copy_tasks.corpus": "c",
     }

@@ -1,4 +1,4 @@
-"""A recipe's file: what it extends, and what it changes."""
+"""A recipe's file: what it inherits, and what overrides change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lep.config.recipe import override, read_recipe
+from lep.config.recipe import apply_override, read_recipe
 from lep.errors import UsageError
 
 
@@ -21,36 +21,39 @@ def write(tmp_path: Path):
     return write
 
 
-def test_a_recipe_takes_over_what_it_does_not_say(write) -> None:
-    write("first.yaml", "out: x\ncollect: {seed: 1}\npretrain: {lr: 1, mixture: {ru: 9, en: 1}}\ntune: {lr: 2}")
+def test_a_recipe_inherits_what_it_does_not_set(write) -> None:
+    write(
+        "first.yaml",
+        "out: x\ncollect: {seed: 1}\npretrain: {learning_rate: 1, mixture: {ru: 9, en: 1}}\ntune: {learning_rate: 2}",
+    )
     write("more/second.yaml", "extends: ../first.yaml\npretrain: {mixture: {ru: 1}}\nreport: {title: x}")
     third = write("third.yaml", "extends: more/second.yaml\ncollect: {seed: null}")
     assert list(read_recipe(third).items()) == [
         ("collect", {"seed": None}),
-        ("pretrain", {"lr": 1, "mixture": {"ru": 1}}),
-        ("tune", {"lr": 2}),
+        ("pretrain", {"learning_rate": 1, "mixture": {"ru": 1}}),
+        ("tune", {"learning_rate": 2}),
         ("report", {"title": "x"}),
     ]
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("extends: other.yaml", "leads back to itself"),
         ("extends: [a.yaml]", "expected the name of another recipe, found ['a.yaml']"),
-        ("extends: absent.yaml", "absent.yaml: is not there; expected a recipe"),
-        ("- collect", "expected rooms and their settings"),
+        ("extends: absent.yaml", "absent.yaml: no such file; expected a recipe"),
+        ("- collect", "expected stages and their settings"),
     ],
 )
-def test_what_cannot_be_extended_is_named(write, text, words) -> None:
+def test_a_recipe_that_cannot_be_extended_is_named(write, text, message) -> None:
     write("other.yaml", "extends: recipe.yaml")
     with pytest.raises(UsageError) as caught:
         read_recipe(write("recipe.yaml", text))
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_the_command_changes_what_was_taken_over(write) -> None:
-    write("first.yaml", "pretrain: {lr: 1}")
-    raw = read_recipe(write("second.yaml", "extends: first.yaml"))
-    override(raw, "pretrain.lr=3")
-    assert raw == {"pretrain": {"lr": 3}}
+def test_overrides_change_inherited_settings(write) -> None:
+    write("first.yaml", "pretrain: {learning_rate: 1}")
+    recipe = read_recipe(write("second.yaml", "extends: first.yaml"))
+    apply_override(recipe, "pretrain.learning_rate=3")
+    assert recipe == {"pretrain": {"learning_rate": 3}}

@@ -1,4 +1,4 @@
-"""Vocabulary maps by chance, and T written out."""
+"""Random vocabulary maps, and T as a dense matrix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lep.core.vocabulary import VocabularyMap
 
 @pytest.fixture
 def random_map() -> Callable[..., VocabularyMap]:
-    """`random_map(old=, new=, seed=0, missing=0)`: a third shared, the rest of 2 to 5 pieces with repeats."""
+    """`random_map(old=, new=, seed=0, missing=0)`: a third shared, the rest of 2 to 5 old tokens."""
     return _random_map
 
 
@@ -24,22 +24,22 @@ def dense() -> Callable[[VocabularyMap], Tensor]:
 
 
 def _random_map(*, old: int, new: int, seed: int = 0, missing: int = 0) -> VocabularyMap:
-    chance = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     shared = torch.arange(new) % 3 == 0
-    lengths = torch.where(shared, 1, torch.randint(2, 6, (new,), generator=chance))
+    lengths = torch.where(shared, 1, torch.randint(2, 6, (new,), generator=generator))
     for id_ in range(1, 1 + 3 * missing, 3):
         lengths[id_] = 0
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-    pieces = torch.randint(0, old, (int(lengths.sum()),), generator=chance)
+    segmentation = torch.randint(0, old, (int(lengths.sum()),), generator=generator)
     if new > 4 and lengths[4]:
-        pieces[offsets[4] : offsets[5]] = pieces[offsets[4]]
-    return VocabularyMap(pieces=pieces, offsets=offsets, shared=shared, old_size=old)
+        segmentation[offsets[4] : offsets[5]] = segmentation[offsets[4]]
+    return VocabularyMap(segmentation=segmentation, offsets=offsets, shared=shared, old_size=old)
 
 
-def _dense(found: VocabularyMap) -> Tensor:
-    matrix = torch.zeros(found.new_size, found.old_size, dtype=torch.float64)
-    for row in range(found.new_size):
-        ids = found.pieces[found.offsets[row] : found.offsets[row + 1]].tolist()
+def _dense(mapping: VocabularyMap) -> Tensor:
+    matrix = torch.zeros(mapping.new_size, mapping.old_size, dtype=torch.float64)
+    for row in range(mapping.new_size):
+        ids = mapping.segmentation[mapping.offsets[row] : mapping.offsets[row + 1]].tolist()
         for id_ in ids:
             matrix[row, id_] += 1 / len(ids)
     return matrix

@@ -1,4 +1,4 @@
-"""Documents come out of every format one by one; bad ones are told, not lost; a corpus is read back."""
+"""Documents of every format are streamed; invalid ones are counted, not lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gzip
 import json
 import lzma
 import re
-from collections import Counter
 from pathlib import Path
 
 import pyarrow
@@ -14,11 +13,12 @@ import pyarrow.parquet
 import pytest
 
 from lep.data.documents import (
-    Rejected,
-    document_files,
-    read_dataset,
+    SkippedDocument,
+    list_document_files,
+    read_dataset_documents,
     read_documents,
     read_excerpt,
+    take_characters,
 )
 from lep.errors import DataError
 
@@ -43,23 +43,23 @@ def test_every_format_gives_the_documents(tmp_path: Path, kind: str, packed: str
 def test_parquet_gives_the_documents_of_a_column(tmp_path: Path) -> None:
     file = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"id": [1, 2, 3], "body": ["one", None, "три"]}), file)
-    assert list(read_documents(file, field="body")) == ["one", Rejected("no text in 'body'"), "три"]
+    assert list(read_documents(file, field="body")) == ["one", SkippedDocument("no text in 'body'"), "три"]
     with pytest.raises(DataError, match=r"a.parquet: no column 'text'; it has: id, body"):
         list(read_documents(file))
 
 
-def test_bad_lines_are_told_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_invalid_lines_are_reported_and_the_rest_is_read(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_bytes(
         b'{"text": "good"}\n{broken\n{"text": 3}\n["text"]\n{"other": "x"}\n{"text": "\xff"}\n{"text": ""}\n'
     )
     reasons = ["not JSON", "no text in 'text'", "no text in 'text'", "no text in 'text'", "invalid UTF-8"]
-    assert list(read_documents(file)) == ["good", *map(Rejected, reasons), ""]
+    assert list(read_documents(file)) == ["good", *map(SkippedDocument, reasons), ""]
 
 
-def test_a_paragraph_that_is_no_text_is_told(tmp_path: Path) -> None:
+def test_a_paragraph_that_is_not_text_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("один\n\n".encode() + b"\xff\n\ntwo")
-    assert list(read_documents(tmp_path / "a.txt")) == ["один", Rejected("invalid UTF-8"), "two"]
+    assert list(read_documents(tmp_path / "a.txt")) == ["один", SkippedDocument("invalid UTF-8"), "two"]
 
 
 def test_documents_are_streamed(tmp_path: Path) -> None:
@@ -97,11 +97,15 @@ def test_a_folder_gives_its_files_in_the_order_of_their_names(tmp_path: Path) ->
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert document_files(tmp_path) == [tmp_path / "a.v2.txt.gz", tmp_path / "b.jsonl", tmp_path / "c" / "a.parquet"]
-    assert document_files(tmp_path / "e.csv") == [tmp_path / "e.csv"]
+    assert list_document_files(tmp_path) == [
+        tmp_path / "a.v2.txt.gz",
+        tmp_path / "b.jsonl",
+        tmp_path / "c" / "a.parquet",
+    ]
+    assert list_document_files(tmp_path / "e.csv") == [tmp_path / "e.csv"]
     with pytest.raises(DataError, match=r".cache.nothing: no files of documents in this folder; expected .jsonl"):
         (tmp_path / ".cache" / "nothing").mkdir()
-        document_files(tmp_path / ".cache" / "nothing")
+        list_document_files(tmp_path / ".cache" / "nothing")
 
 
 def dataset(folder: Path) -> Path:
@@ -116,77 +120,85 @@ def dataset(folder: Path) -> Path:
     return folder
 
 
-def test_a_data_set_gives_the_documents_of_a_configuration(tmp_path: Path) -> None:
+def test_a_dataset_gives_the_documents_of_a_configuration(tmp_path: Path) -> None:
     folder = dataset(tmp_path / "set")
-    found = list(read_dataset(folder, name="prose", split="train", revision=None))
-    assert found == [f"рассказ {i}\n\nвторой абзац" for i in range(3)]
+    documents = list(read_dataset_documents(folder, name="prose", split="train", revision=None))
+    assert documents == [f"рассказ {i}\n\nвторой абзац" for i in range(3)]
     assert (
-        list(read_dataset(folder, name="news", split="train", revision=None, field="id"))
-        == [Rejected("no text in 'id'")] * 3
+        list(read_dataset_documents(folder, name="news", split="train", revision=None, field="id"))
+        == [SkippedDocument("no text in 'id'")] * 3
     )
 
 
-def test_rows_of_a_data_set_without_text_are_told(tmp_path: Path) -> None:
+def test_rows_of_a_dataset_without_text_are_reported(tmp_path: Path) -> None:
     (tmp_path / "train-0.jsonl").write_text('{"text": "one"}\n{"other": 1}\n')
     (tmp_path / "train-1.jsonl").write_text('{"other": 2}\n')
-    found = list(read_dataset(tmp_path, name=None, split="train", revision=None))
-    assert found == ["one", *[Rejected("no text in 'text'")] * 2]
+    documents = list(read_dataset_documents(tmp_path, name=None, split="train", revision=None))
+    assert documents == ["one", *[SkippedDocument("no text in 'text'")] * 2]
 
 
-def test_a_data_set_of_the_hub_is_streamed_in_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_on_the_hub_is_streamed_in_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a stream, by the library's own code: nothing is trusted."""
     import datasets
 
-    asked: list[object] = []
+    calls: list[object] = []
 
-    def load_dataset(*given: object, **named: object) -> datasets.IterableDataset:
-        asked.extend((given, named))
+    def load_dataset(*args: object, **kwargs: object) -> datasets.IterableDataset:
+        calls.extend((args, kwargs))
         return datasets.Dataset.from_dict({"id": [1], "text": ["один"]}).to_iterable_dataset()
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert list(read_dataset("owner/name", name="ru", split="test", revision="abc")) == ["один"]
-    assert asked == [("owner/name", "ru"), {"split": "test", "revision": "abc", "streaming": True}]
+    assert list(read_dataset_documents("owner/name", name="ru", split="test", revision="abc")) == ["один"]
+    assert calls == [("owner/name", "ru"), {"split": "test", "revision": "abc", "streaming": True}]
 
 
-def test_a_data_set_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+def test_a_dataset_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
     folder = dataset(tmp_path / "set")
     for name, file in {"empty": "README.md", "hollow": "train.jsonl", "code": "code.py"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / file).touch()
     for place, changes, message in [
-        (folder, {"name": None}, r"set: cannot be read as a data set \(.*pick one.*news.*prose"),
+        (folder, {"name": None}, r"set: cannot be read as a dataset \(.*pick one.*news.*prose"),
         (folder, {"name": "verse"}, r"set: cannot be read .*'verse' not found.*news.*prose"),
         (folder, {"split": "test"}, r"set: cannot be read .*Bad split: test. Available splits: \['train'\]"),
         (folder, {"field": "body"}, r"set: no column 'body'; it has: id, text"),
-        (tmp_path / "empty", {}, r"empty: cannot be read as a data set"),
+        (tmp_path / "empty", {}, r"empty: cannot be read as a dataset"),
         (tmp_path / "hollow", {"name": None}, r"hollow: holds no rows"),
-        (tmp_path / "code", {"name": None}, r"code: cannot be read as a data set \(Dataset scripts are no longer"),
+        (tmp_path / "code", {"name": None}, r"code: cannot be read as a dataset \(Dataset scripts are no longer"),
     ]:
         with pytest.raises(DataError, match=re.compile(message, re.DOTALL)):
-            list(read_dataset(place, **{"name": "news", "split": "train", "revision": None} | changes))  # type: ignore[arg-type]
+            list(read_dataset_documents(place, **{"name": "news", "split": "train", "revision": None} | changes))  # type: ignore[arg-type]
 
 
-def test_a_data_set_out_of_reach_says_how_to_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_dataset_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
     import huggingface_hub
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match=r"owner/name: .*HF_HUB_OFFLINE=0.*--repo-type dataset owner/name") as error:
-        list(read_dataset("owner/name", name=None, split="train", revision=None))
+        list(read_dataset_documents("owner/name", name=None, split="train", revision=None))
     assert "name that folder" in str(error.value)
 
 
-def test_an_excerpt_is_the_beginning_of_all_files_without_what_is_no_document(tmp_path: Path) -> None:
+def test_an_excerpt_is_the_beginning_of_all_files_without_invalid_documents(tmp_path: Path) -> None:
     first, second, empty = tmp_path / "a.txt", tmp_path / "b.jsonl", tmp_path / "c.jsonl"
     first.write_text("eins\n\nzwei\n")
     second.write_text('{"text": "  "}\nno\n{"text": "drei"}\n{"text": "vier"}\n')
     empty.touch()
-    skipped: Counter[str] = Counter()
-    assert read_excerpt([first, second], characters=10, skipped=skipped) == ["eins", "zwei", "dr"]
+    documents, skipped = read_excerpt([first, second], max_characters=10)
+    assert documents == ["eins", "zwei", "dr"]
     assert skipped == {"not JSON": 1}
     with pytest.raises(DataError, match=r"c\.jsonl: no documents; the file is empty"):
-        read_excerpt([empty], characters=10, skipped=Counter())
+        read_excerpt([empty], max_characters=10)
     empty.write_text("no\n")
     with pytest.raises(DataError, match=r"c\.jsonl: no documents \(1 × not JSON\)"):
-        read_excerpt([empty], characters=10, skipped=Counter())
+        read_excerpt([empty], max_characters=10)
+
+
+@pytest.mark.parametrize(
+    ("max_characters", "expected"), [(1, ["a"]), (2, ["ab"]), (3, ["ab", "c"]), (4, ["ab", "cd"]), (9, ["ab", "cd"])]
+)
+def test_the_first_characters_of_documents(max_characters: int, expected: list[str]) -> None:
+    """No empty document follows one that ends exactly at the bound."""
+    assert list(take_characters(["ab", "cd"], max_characters=max_characters)) == expected

@@ -1,4 +1,4 @@
-"""Items are whole, or the row is named."""
+"""Evaluation items are read as they are, or the wrong row is named."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from lep.data.eval_items import read_items
+from lep.data.eval_items import read_eval_items
 from lep.errors import DataError
 
 MESSAGES = [{"role": "user", "content": "2 + 2?"}]
 ITEM = {"prompt": MESSAGES, "completion": [{"role": "assistant", "content": "4"}], "skill": "sums"}
 
 
-def test_items_come_as_they_are(tmp_path: Path) -> None:
+def test_items_are_read_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "items.jsonl"
     file.write_text(json.dumps(ITEM) + "\n" + json.dumps(ITEM | {"more": 1}))
-    assert read_items(file, required=("skill",)) == [ITEM, ITEM | {"more": 1}]
+    assert read_eval_items(file, required_keys=("skill",)) == [ITEM, ITEM | {"more": 1}]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_items_come_as_they_are(tmp_path: Path) -> None:
         ("", "items.jsonl: holds no rows"),
     ],
 )
-def test_what_is_no_item_is_named(tmp_path: Path, content: str, message: str) -> None:
+def test_a_row_that_is_not_an_item_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "items.jsonl").write_text(content)
     with pytest.raises(DataError, match=message):
-        read_items(tmp_path / "items.jsonl", required=("skill",))
+        read_eval_items(tmp_path / "items.jsonl", required_keys=("skill",))

@@ -1,4 +1,4 @@
-"""Languages are told apart from a sentence on, and unknown ones are named with their likes."""
+"""Languages are identified from one sentence on, and unknown codes are named with similar ones."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ SENTENCES = {
 
 @pytest.mark.parametrize("language", SENTENCES)
 def test_a_sentence_is_enough(language: str) -> None:
-    check_language(language, place="here")
+    check_language(language, setting="here")
     assert [identify_language(text) for text in SENTENCES[language]] == [language] * 2
 
 
-def test_only_the_beginning_is_looked_at() -> None:
+def test_only_the_beginning_is_used() -> None:
     ru, en = SENTENCES["ru"][0] + " ", SENTENCES["en"][0] + " "
     assert identify_language(ru * 50 + en * 1000) == "ru"
 
 
-def test_what_is_no_language_is_none() -> None:
+def test_text_in_no_language_has_its_own_code() -> None:
     assert {identify_language("12 345 678"), identify_language("")}.isdisjoint(SENTENCES)
 
 
-@pytest.mark.parametrize(("code", "near"), [("rus", "ru"), ("EN", "en"), ("kzk", "kk")])
-def test_an_unknown_code_names_what_is_near_and_all_that_is_known(code: str, near: str) -> None:
-    with pytest.raises(UsageError, match=rf"here: '{code}' is not .*; near: .*\b{near}\b.*; known: ace, .*, zu$"):
-        check_language(code, place="here")
+@pytest.mark.parametrize(("code", "similar"), [("rus", "ru"), ("EN", "en"), ("kzk", "kk")])
+def test_an_unknown_code_is_named_with_similar_and_known_ones(code: str, similar: str) -> None:
+    with pytest.raises(UsageError, match=rf"here: '{code}' is not .*; similar: .*\b{similar}\b.*; known: ace, .*, zu$"):
+        check_language(code, setting="here")

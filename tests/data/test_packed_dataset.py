@@ -1,4 +1,4 @@
-"""What a model is given: ids, labels, and either a mask or positions that restart at every document."""
+"""A sample has ids, labels, and either a mask or positions that restart at every document."""
 
 from __future__ import annotations
 
@@ -10,63 +10,71 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lep.data.packed_dataset import IGNORED, Block, Layout, Samples, finish_samples, open_samples, write_blocks
+from lep.data.packed_dataset import (
+    IGNORE_INDEX,
+    PackedDataset,
+    PackedLayout,
+    PackedSample,
+    open_packed_dataset,
+    write_metadata,
+    write_packed_samples,
+)
 
-PARTS = [[[7, 8, 9], [7, 5]], [[7, 1, 2, 3, 4, 5]], [[7], [7], [6, 6, 6]]]
-BLOCK = 6
+CHUNKS = [[[7, 8, 9], [7, 5]], [[7, 1, 2, 3, 4, 5]], [[7], [7], [6, 6, 6]]]
+SEQUENCE_LENGTH = 6
 
 
-def make(folder: Path, *, vocabulary: int = 10, inside_documents: bool = True) -> Samples:
-    layout = Layout(samples=len(PARTS), block=BLOCK, vocabulary=vocabulary)
-    blocks = []
-    for parts in PARTS:
-        block = Block()
-        for part in parts:
-            block = block.with_part(np.array(part, dtype=np.int32), last=True)
-        blocks.append(block)
-    tokens = write_blocks(folder, blocks, layout=layout)
-    samples = Samples(folder, layout, inside_documents, tokens, {"ru": 1.0})
-    finish_samples(samples, made_from={"a": 1})
+def make(folder: Path, *, vocab_size: int = 10, document_masking: bool = True) -> PackedDataset:
+    layout = PackedLayout(num_samples=len(CHUNKS), sequence_length=SEQUENCE_LENGTH, vocab_size=vocab_size)
+    all_samples = []
+    for chunks in CHUNKS:
+        sample = PackedSample()
+        for chunk in chunks:
+            sample = sample.with_chunk(np.array(chunk, dtype=np.int32), completes_document=True)
+        all_samples.append(sample)
+    tokens = write_packed_samples(folder, all_samples, layout=layout)
+    samples = PackedDataset(folder, layout, document_masking, tokens, {"ru": 1.0})
+    write_metadata(samples, cache_key={"a": 1})
     return samples
 
 
 @pytest.fixture(params=[10, 100_000])
-def samples(request, tmp_path) -> Samples:
-    return make(tmp_path, vocabulary=request.param)
+def samples(request, tmp_path) -> PackedDataset:
+    return make(tmp_path, vocab_size=request.param)
 
 
-def test_positions_restart_and_first_tokens_are_not_predicted(samples) -> None:
+def test_with_document_masking_positions_restart_and_first_tokens_carry_no_loss(samples) -> None:
     first, second, third = (samples[i] for i in range(3))
     assert first.keys() == {"input_ids", "position_ids", "labels"}
     assert first["input_ids"].tolist() == [7, 8, 9, 7, 5, 0]
     assert first["position_ids"].tolist() == [0, 1, 2, 0, 1, 0]  # padding restarts as well
-    assert first["labels"].tolist() == [IGNORED, 8, 9, IGNORED, 5, IGNORED]
+    assert first["labels"].tolist() == [IGNORE_INDEX, 8, 9, IGNORE_INDEX, 5, IGNORE_INDEX]
     assert second["position_ids"].tolist() == list(range(6))
-    assert second["labels"].tolist() == [IGNORED, 1, 2, 3, 4, 5]
+    assert second["labels"].tolist() == [IGNORE_INDEX, 1, 2, 3, 4, 5]
     assert third["position_ids"].tolist() == [0, 0, 0, 1, 2, 0]
     assert {value.dtype for value in first.values()} == {torch.int64}
 
 
-def test_across_documents_there_is_a_mask_and_every_token_is_predicted(tmp_path) -> None:
-    first = make(tmp_path, inside_documents=False)[0]
+def test_without_document_masking_there_is_a_mask_and_every_token_carries_loss(tmp_path) -> None:
+    first = make(tmp_path, document_masking=False)[0]
     assert first.keys() == {"input_ids", "attention_mask", "labels"}
     assert first["attention_mask"].tolist() == [1, 1, 1, 1, 1, 0]
-    assert first["labels"].tolist() == [7, 8, 9, 7, 5, IGNORED]
+    assert first["labels"].tolist() == [7, 8, 9, 7, 5, IGNORE_INDEX]
 
 
-def test_what_is_counted(samples) -> None:
+def test_tokens_are_counted(samples) -> None:
     assert len(samples) == 3 and samples.tokens == 16
-    assert samples.counts[:10].tolist() == [0, 1, 1, 1, 1, 2, 3, 5, 1, 1]
-    assert len(samples.counts) == samples.layout.vocabulary
+    assert samples.token_counts[:10].tolist() == [0, 1, 1, 1, 1, 2, 3, 5, 1, 1]
+    assert len(samples.token_counts) == samples.layout.vocab_size
 
 
-def test_ids_take_no_more_room_than_they_need(tmp_path) -> None:
-    for vocabulary, size in ((1 << 16, 2), ((1 << 16) + 1, 4)):
-        make(tmp_path, vocabulary=vocabulary)
-        assert (tmp_path / "ids.bin").stat().st_size == 3 * BLOCK * size
+def test_small_vocabularies_take_two_bytes_an_id(tmp_path) -> None:
+    for vocab_size, size in ((1 << 16, 2), ((1 << 16) + 1, 4)):
+        make(tmp_path, vocab_size=vocab_size)
+        assert (tmp_path / "token_ids.bin").stat().st_size == 3 * SEQUENCE_LENGTH * size
 
 
-def test_only_the_folders_name_goes_to_another_process(samples) -> None:
+def test_only_the_name_of_the_folder_is_pickled(samples) -> None:
     expected = [samples[i]["labels"].tolist() for i in range(3)]
     text = pickle.dumps(samples)
     assert len(text) < 1000
@@ -75,20 +83,20 @@ def test_only_the_folders_name_goes_to_another_process(samples) -> None:
     assert next(iter(loaded))["labels"].tolist() == expected
 
 
-def test_a_sample_that_is_not_there_is_an_index_error(samples) -> None:
+def test_a_missing_sample_is_an_index_error(samples) -> None:
     assert samples[-1]["labels"].tolist() == samples[2]["labels"].tolist()
     for index in (3, -4):
         with pytest.raises(IndexError, match=f"sample {index} of 3"):
             samples[index]
 
 
-def test_they_are_opened_only_for_what_they_were_made_from(samples) -> None:
-    def opened(made_from: dict[str, int], layout: Layout = samples.layout) -> Samples | None:
-        return open_samples(samples.folder, made_from=made_from, layout=layout, inside_documents=False)
+def test_samples_are_opened_only_with_their_cache_key_and_layout(samples) -> None:
+    def reopen(cache_key: dict[str, int], layout: PackedLayout = samples.layout) -> PackedDataset | None:
+        return open_packed_dataset(samples.folder, cache_key=cache_key, layout=layout, document_masking=False)
 
-    found = opened({"a": 1})
-    assert found is not None and "attention_mask" in found[0] and found.passes == {"ru": 1.0}
-    assert opened({"a": 2}) is None
-    assert opened({"a": 1}, Layout(samples=2, block=BLOCK, vocabulary=10)) is None
-    (samples.folder / "samples.json").unlink()
-    assert opened({"a": 1}) is None
+    dataset = reopen({"a": 1})
+    assert dataset is not None and "attention_mask" in dataset[0] and dataset.epochs_by_language == {"ru": 1.0}
+    assert reopen({"a": 2}) is None
+    assert reopen({"a": 1}, PackedLayout(num_samples=2, sequence_length=SEQUENCE_LENGTH, vocab_size=10)) is None
+    (samples.folder / "metadata.json").unlink()
+    assert reopen({"a": 1}) is None

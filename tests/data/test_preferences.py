@@ -1,4 +1,4 @@
-"""Preferences: what is asked is told from what is answered, however a row says it."""
+"""Prompt and answers of preferences are separated in every format."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lep.data.conversations import Message, Skipped
-from lep.data.preferences import Preference, Verdict, read_preferences, read_verdicts
+from lep.data.conversations import Message, SkippedRow
+from lep.data.preferences import LabeledAnswer, Preference, read_labeled_answers, read_preferences
 from lep.data.records import Record
 from lep.errors import DataError
 
@@ -19,12 +19,12 @@ ASKED, GOOD, BAD = (
 SILENT = {"role": "system", "content": ""}
 
 
-def preferences(*rows: dict[str, Any]) -> list[Preference | Skipped]:
+def preferences(*rows: dict[str, Any]) -> list[Preference | SkippedRow]:
     return list(read_preferences([Record(row, f"d:{i}") for i, row in enumerate(rows, start=1)], source="d"))
 
 
-def verdicts(*rows: dict[str, Any]) -> list[Verdict | Skipped]:
-    return list(read_verdicts([Record(row, f"d:{i}") for i, row in enumerate(rows, start=1)], source="d"))
+def verdicts(*rows: dict[str, Any]) -> list[LabeledAnswer | SkippedRow]:
+    return list(read_labeled_answers([Record(row, f"d:{i}") for i, row in enumerate(rows, start=1)], source="d"))
 
 
 @pytest.mark.parametrize(
@@ -39,18 +39,18 @@ def verdicts(*rows: dict[str, Any]) -> list[Verdict | Skipped]:
         {"prompt": [SILENT, ASKED], "chosen": [SILENT, ASKED, GOOD], "rejected": [ASKED, BAD]},
     ],
 )
-def test_every_form_gives_the_prompt_and_both_answers(row: dict[str, Any]) -> None:
+def test_every_format_gives_the_prompt_and_both_answers(row: dict[str, Any]) -> None:
     expected = Preference(
         (Message("user", "2 + 2?"),), (Message("assistant", "4"),), (Message("assistant", "5"),), "d:1", "d"
     )
     assert preferences(row) == [expected]
 
 
-def test_without_a_prompt_it_is_what_both_begin_with() -> None:
+def test_without_a_prompt_column_the_prompt_is_the_common_prefix() -> None:
     turns = [ASKED, GOOD, {"role": "user", "content": "3 + 3?"}]
-    (found,) = preferences({"chosen": [*turns, GOOD], "rejected": [*turns, BAD]})
-    assert isinstance(found, Preference)
-    assert [message.content for message in found.prompt] == ["2 + 2?", "4", "3 + 3?"]
+    (preference,) = preferences({"chosen": [*turns, GOOD], "rejected": [*turns, BAD]})
+    assert isinstance(preference, Preference)
+    assert [message.content for message in preference.prompt] == ["2 + 2?", "4", "3 + 3?"]
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,15 @@ def test_without_a_prompt_it_is_what_both_begin_with() -> None:
         ({"prompt": "2 + 2?", "chosen": [GOOD, ASKED], "rejected": "5"}, "ends on the user"),
     ],
 )
-def test_what_cannot_be_learnt_from_is_skipped(row: dict[str, Any], reason: str) -> None:
-    assert preferences(row) == [Skipped(reason, "d:1")]
+def test_a_row_that_cannot_be_trained_on_is_skipped(row: dict[str, Any], reason: str) -> None:
+    assert preferences(row) == [SkippedRow(reason, "d:1")]
 
 
-def test_a_verdict() -> None:
+def test_a_labeled_answer() -> None:
     rows = [{"prompt": "2 + 2?", "completion": answer, "label": label} for answer, label in (("4", True), ("", False))]
     good, empty = verdicts(*rows)
-    assert isinstance(good, Verdict) and good.good and good.completion == (Message("assistant", "4"),)
-    assert empty == Skipped("empty answer", "d:2")
+    assert isinstance(good, LabeledAnswer) and good.label and good.completion == (Message("assistant", "4"),)
+    assert empty == SkippedRow("empty answer", "d:2")
 
 
 def test_a_malformed_row_is_named() -> None:

@@ -1,4 +1,4 @@
-"""The demo's scripts are no package: its folder goes on the path."""
+"""Put the scripts of the demo, which are not a package, on the path."""
 
 import sys
 from pathlib import Path

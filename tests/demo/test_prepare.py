@@ -1,4 +1,4 @@
-"""Markup goes, prose stays; an input is written whole or not at all."""
+"""Markup is removed and prose kept; an input is written completely or not at all."""
 
 import gzip
 import io
@@ -12,7 +12,7 @@ import pytest
 
 import prepare
 from lep.errors import DataError
-from texts import english_documents, russian_documents, tidy
+from texts import clean_up, english_documents, russian_documents
 
 PROSE = (
     "A wombat is a short-legged, muscular [[marsupial]] that is native to '''Australia'''{{fact}} and"
@@ -22,7 +22,7 @@ PLAIN = PROSE.replace("[[marsupial]]", "marsupial").replace("'''", "").replace("
 
 
 def definition(lemma: str, markup: str) -> tuple[str, str]:
-    """A row as the database has it."""
+    """A row of the database."""
     return lemma, f"{lemma}~ru~{lemma}~ru~{markup}~12~34"
 
 
@@ -54,11 +54,11 @@ def test_a_gloss_and_its_quotations():
         ("соль [1] из воды H<sub>2</sub>O, {{хим.}}, белая {{итп}}", "соль из воды H2O, белая и т. п"),
     ],
 )
-def test_templates_are_spelled_or_dropped(markup, gloss):
+def test_templates_are_rendered_or_dropped(markup, gloss):
     assert russian(definition("слово", markup)) == [f"слово — {gloss}."]
 
 
-def test_what_differs_in_the_lemma_alone_is_said_once():
+def test_glosses_that_differ_only_in_the_lemma_are_kept_once():
     rows = [
         definition(
             name, f"[[мужской|мужское]] [[имя]] на Кавказе {{{{пример|Моего друга зовут {{{{выдел|{name}}}}}.}}}}"
@@ -74,7 +74,7 @@ def test_a_quotation_is_in_one_document_only():
 
 
 @pytest.mark.parametrize("markup", ["{{мат}} нечто совершенно неприличное", "незакрытая {{скобка в толковании слова"])
-def test_what_is_obscene_or_broken_is_left_out(markup):
+def test_obscene_and_broken_definitions_are_left_out(markup):
     assert russian(definition("слово", markup)) == []
 
 
@@ -90,17 +90,17 @@ def test_what_is_obscene_or_broken_is_left_out(markup):
         "The area is <math>a^2</math> in a sentence with a hole, and it is as long as paragraphs that may stay are.",
     ],
 )
-def test_what_is_not_prose_goes(markup):
+def test_non_prose_is_removed(markup):
     assert english(markup) == ["\n".join([PLAIN] * 3)]
 
 
-def test_references_inside_other_markup_go():
+def test_references_inside_other_markup_are_removed():
     paragraph = f"''Quoted<ref name=a>[http://x.org A source], 1898</ref>'' &nbsp; {PROSE}"
     assert english(paragraph) == ["\n".join([f"Quoted {PLAIN}"] + [PLAIN] * 3)]
 
 
 @pytest.mark.parametrize("title", ["List of wombats", "Wikipedia:Wombats", "Wombat (disambiguation)"])
-def test_pages_that_are_no_articles_are_skipped(title):
+def test_pages_that_are_not_articles_are_skipped(title):
     assert english("", title=title) == []
 
 
@@ -109,7 +109,7 @@ def test_redirects_are_skipped():
 
 
 @pytest.mark.parametrize(
-    ("left", "mended"),
+    ("text", "cleaned"),
     [
         ("слово ( ; ) , другое", "слово, другое"),
         (", начало —  — конец , ;", "начало — конец"),
@@ -117,22 +117,22 @@ def test_redirects_are_skipped():
         ("Ayn Rand (– March 6)", "Ayn Rand (March 6)"),
     ],
 )
-def test_leftovers_are_mended(left, mended):
-    assert tidy(left) == mended
+def test_leftovers_of_markup_are_cleaned_up(text, cleaned):
+    assert clean_up(text) == cleaned
 
 
-def packed(folder: Path) -> Path:
-    """Packages with a few rows in them; the model's is empty."""
+def write_packages(folder: Path) -> Path:
+    """Write packages with a few rows; the model's is empty."""
     folder.mkdir()
     database = sqlite3.connect(":memory:")
     database.execute("CREATE TABLE synsets (synset_id, lemma, definition)")
     rows = [(1, *definition("хлеб", "светлый хлеб из муки")), (2, *definition("вода", "прозрачная жидкость без вкуса"))]
     database.executemany("INSERT INTO synsets VALUES (?, ?, ?)", rows)
     page = f"<page><title>Wombat</title><revision><text>{PROSE * 4}</text></revision></page>"
-    whole = f'<mediawiki xmlns="http://www.mediawiki.org/">{page}<page><title>Cut o'
+    pages = f'<mediawiki xmlns="http://www.mediawiki.org/">{page}<page><title>Cut o'
     for package, name, content in [
         ("wiki_ru_wordnet-1.tar.gz", "wikiwordnet.db", database.serialize()),
-        ("infini_transformer_pytorch-1.tar.gz", "enwik8.gz", gzip.compress(whole.encode())),
+        ("infini_transformer_pytorch-1.tar.gz", "enwik8.gz", gzip.compress(pages.encode())),
     ]:
         with tarfile.open(folder / package, "w:gz") as archive:
             member = tarfile.TarInfo(f"package/data/{name}")
@@ -144,13 +144,13 @@ def packed(folder: Path) -> Path:
 
 
 def test_texts_are_read_inside_their_packages(tmp_path):
-    packages = packed(tmp_path / "packages")
-    prepare.write_texts(russian_documents(prepare.wiktionary(packages)), tmp_path / "ru.jsonl")
+    packages = write_packages(tmp_path / "packages")
+    prepare.write_texts(russian_documents(prepare.read_wiktionary(packages)), tmp_path / "ru.jsonl")
     assert prepare.read_texts(tmp_path / "ru.jsonl") == [
         "хлеб — светлый хлеб из муки.",
         "вода — прозрачная жидкость без вкуса.",
     ]
-    assert next(prepare.wikipedia(packages)) == ("Wombat", PROSE * 4)
+    assert next(prepare.read_wikipedia(packages)) == ("Wombat", PROSE * 4)
 
 
 def test_a_missing_package_is_one_message(tmp_path, capsys):
@@ -160,13 +160,13 @@ def test_a_missing_package_is_one_message(tmp_path, capsys):
     assert not (tmp_path / "out" / "published").exists()
 
 
-def test_a_package_without_its_file_says_so(tmp_path):
-    packages = packed(tmp_path / "packages")
-    with pytest.raises(DataError, match="holds no SmolLM2"), prepare.open_member(packages, *prepare.MODEL):
+def test_a_package_without_its_file_is_an_error(tmp_path):
+    packages = write_packages(tmp_path / "packages")
+    with pytest.raises(DataError, match="has no SmolLM2"), prepare.open_member(packages, *prepare.MODEL):
         pass
 
 
-def test_an_interrupted_input_is_made_again_and_a_whole_one_is_not(tmp_path):
+def test_an_interrupted_input_is_made_again_and_a_complete_one_is_not(tmp_path):
     path = tmp_path / "rows.jsonl"
 
     def interrupted(partial: Path) -> None:

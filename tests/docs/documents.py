@@ -1,4 +1,4 @@
-"""The documents, and what is in them: fenced blocks, words in backticks, command lines."""
+"""The documentation and its parts: fenced blocks, words in backticks, command lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 HISTORY = ("CHANGELOG.md", "docs/log.md")
-"""May name what is no longer there: only their links are looked at."""
+"""May name what no longer exists: only their links are tested."""
 
 DOCUMENTS = tuple(
     name
@@ -26,12 +26,12 @@ class Block:
 
     language: str
     title: str
-    """Of a file, its name; of commands that no test can run, why."""
+    """A file name, or why no test can run the commands."""
     body: str
 
     @property
     def lines(self) -> list[str]:
-        """Command lines, continued ones put together."""
+        """Command lines, continued lines joined."""
         return [line.strip() for line in self.body.replace("\\\n", " ").splitlines() if line.strip()]
 
 
@@ -40,23 +40,24 @@ def text(document: str) -> str:
 
 
 def blocks(document: str, *languages: str) -> list[Block]:
-    """The blocks of some languages, in their order."""
-    found = [Block(*groups) for groups in _FENCE.findall(text(document))]
-    return [block for block in found if block.language in languages]
+    """Return the blocks of some languages, in order."""
+    return [
+        block for block in (Block(*groups) for groups in _FENCE.findall(text(document))) if block.language in languages
+    ]
 
 
 def prose(document: str) -> str:
-    """What is outside fenced blocks."""
+    """Return what is outside fenced blocks."""
     return _FENCE.sub("", text(document))
 
 
 def spans(document: str) -> list[str]:
-    """Everything in single backticks, outside fenced blocks."""
+    """Return everything in single backticks outside fenced blocks."""
     return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose(document))]
 
 
 def command_lines(document: str, program: str) -> list[str]:
-    """Command lines of the shell blocks, and those in backticks; for a verb alone, `lep push`, that of its help."""
+    """Return command lines of shell blocks and in backticks; of a verb alone, such as `lep push`, its help."""
     lines = [line for block in blocks(document, "sh") for line in block.lines]
     named = [f"{span} --help" if span.count(" ") == 1 and program == "lep" else span for span in spans(document)]
     return [line for line in [*lines, *named] if line.startswith(f"{program} ")]

@@ -1,4 +1,4 @@
-"""The documents keep their word: commands parse, examples run, and what is named is there."""
+"""The documentation is true: commands parse, examples run, and what it names exists."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ import pytest
 
 import lep
 from lep import pipeline
-from lep.cli.main import main as cli
-from lep.config import ROOMS
+from lep.cli import main as cli
 from lep.pipeline import load_recipe
+from lep.registry import STAGES
 
 from .documents import DOCUMENTS, HISTORY, ROOT, blocks, command_lines, prose, spans, text
 
-MADE = ("build/", "runs/")  # by the commands, not in the repository
+GENERATED = ("build/", "runs/")  # by the commands, not in the repository
 FOLDERS = tuple(f"{folder}/" for folder in ("src", "tests", "docs", "demo", "recipes", "benchmarks"))
 
 
-def everywhere(found: dict[str, list[str]]) -> list[tuple[str, str]]:
-    return [(document, item) for document, items in found.items() for item in dict.fromkeys(items)]
+def list_pairs(items_by_document: dict[str, list[str]]) -> list[tuple[str, str]]:
+    return [(document, item) for document, items in items_by_document.items() for item in dict.fromkeys(items)]
 
 
-LEP = everywhere({document: command_lines(document, "lep") for document in DOCUMENTS})
-MAKE = everywhere({document: command_lines(document, "make") for document in DOCUMENTS})
-SPANS = everywhere({document: spans(document) for document in DOCUMENTS})
+LEP = list_pairs({document: command_lines(document, "lep") for document in DOCUMENTS})
+MAKE = list_pairs({document: command_lines(document, "make") for document in DOCUMENTS})
+SPANS = list_pairs({document: spans(document) for document in DOCUMENTS})
 PATHS = [
     (document, span)
     for document, span in SPANS
-    if not span.startswith(MADE)
+    if not span.startswith(GENERATED)
     and (span.startswith(FOLDERS) or re.fullmatch(r"[\w.-]+\.(md|toml|py)|Makefile|LICENSE|constraints\.txt", span))
 ]
 NAMES = [(document, span) for document, span in SPANS if re.fullmatch(r"lep(\.\w+)+", span)]
-KNOBS = [
+SETTINGS = [
     (document, span)
     for document, span in SPANS
-    if re.fullmatch(rf"({'|'.join(ROOMS)})\.\w+", span) and not span.endswith((".md", ".py"))
+    if re.fullmatch(rf"({'|'.join(STAGES)})\.\w+", span) and not span.endswith((".md", ".py"))
 ]
-LINKS = everywhere({document: re.findall(r"\]\(([^)]+)\)", prose(document)) for document in (*DOCUMENTS, *HISTORY)})
+LINKS = list_pairs({document: re.findall(r"\]\(([^)]+)\)", prose(document)) for document in (*DOCUMENTS, *HISTORY)})
 
 
 @pytest.mark.parametrize(("document", "line"), LEP)
@@ -51,21 +51,21 @@ def test_lep_commands_parse(document: str, line: str, tmp_path: Path, monkeypatc
         (tmp_path / (block.title or "unnamed")).write_text(block.body)
     monkeypatch.chdir(tmp_path)
     try:
-        options = cli._parser().parse_args(shlex.split(line, comments=True)[1:])
+        options = cli._build_parser().parse_args(shlex.split(line, comments=True)[1:])
     except SystemExit as stopped:
         assert stopped.code == 0, f"{document}: {line}"  # --help and --version stop as well
         return
-    words = getattr(options, "words", None)
-    if getattr(options, "export_data", None):  # needs no settings
+    words = getattr(options, "overrides", None)
+    if getattr(options, "download_data", None):  # needs no settings
         return
-    if words and words[0].endswith(".yaml"):
-        pipeline.load_recipe(Path(words[0]), [f"{options.room}.{word}" for word in words[1:]])
-    elif words:
-        pipeline.room_steps(options.room, words)
+    if hasattr(options, "stage") and words and words[0].endswith(".yaml"):
+        pipeline.load_recipe(Path(words[0]), [f"{options.stage}.{word}" for word in words[1:]])
+    elif hasattr(options, "stage") and words:
+        pipeline.build_stage_steps(options.stage, words)
     elif hasattr(options, "recipe"):
         last = getattr(options, "to_", None)
-        steps = pipeline.load_recipe(options.recipe, options.overrides, last=last)
-        pipeline.between(steps, first=getattr(options, "from_", None), last=last)
+        steps = pipeline.load_recipe(options.recipe, options.overrides, last_stage=last)
+        pipeline.select_steps(steps, first_stage=getattr(options, "from_", None), last_stage=last)
 
 
 @pytest.mark.parametrize(("document", "line"), MAKE)
@@ -84,7 +84,7 @@ def test_examples_run(document: str, models: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="module")
 def models(tokenizers, make_model, tmp_path_factory) -> Path:
-    """The folders that examples speak of."""
+    """The model folders that examples name."""
     root = tmp_path_factory.mktemp("examples") / "models"
     for seed, (name, tokenizer) in enumerate(
         {"base": "byte_level", "adapted": "russian_byte_level", "instruct": "byte_level"}.items()
@@ -95,8 +95,8 @@ def models(tokenizers, make_model, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(("document", "path"), PATHS)
 def test_named_files_exist(document: str, path: str) -> None:
-    places = (ROOT, ROOT / "src/lep", ROOT / "docs")
-    assert any((place / path).exists() for place in places), f"{document} names {path}"
+    folders = (ROOT, ROOT / "src/lep", ROOT / "docs")
+    assert any((folder / path).exists() for folder in folders), f"{document} names {path}"
 
 
 @pytest.mark.parametrize(("document", "name"), NAMES)
@@ -104,10 +104,10 @@ def test_named_functions_exist(document: str, name: str) -> None:
     assert is_defined(name), f"{document} names {name}"
 
 
-@pytest.mark.parametrize(("document", "knob"), KNOBS)
-def test_named_knobs_exist(document: str, knob: str) -> None:
-    room, key = knob.split(".")
-    assert key in ROOMS[room].model_fields, f"{document} names {knob}"
+@pytest.mark.parametrize(("document", "setting"), SETTINGS)
+def test_named_settings_exist(document: str, setting: str) -> None:
+    stage, key = setting.split(".")
+    assert key in STAGES[stage].settings.model_fields, f"{document} names {setting}"
 
 
 @pytest.mark.parametrize(("document", "link"), LINKS)
@@ -121,15 +121,15 @@ def test_links_resolve(document: str, link: str) -> None:
         assert heading in headings(target), f"{document} links to {link}"
 
 
-def test_every_room_has_its_section() -> None:
-    sections = re.findall(r"^## (\w+)$", text("docs/walk.md"), re.MULTILINE)
-    assert [section for section in sections if section in ROOMS] == list(ROOMS)
+def test_every_stage_has_its_section() -> None:
+    sections = re.findall(r"^## (\w+)$", text("docs/pipeline.md"), re.MULTILINE)
+    assert [section for section in sections if section in STAGES] == list(STAGES)
 
 
-def test_every_section_of_a_room_says_what_comes_in_and_out() -> None:
-    for section in re.split(r"^## ", text("docs/walk.md"), flags=re.MULTILINE):
-        if section.split("\n")[0] in ROOMS:
-            for word in ("Reads", "Writes", "Numbers", "Can go wrong."):
+def test_every_section_of_a_stage_has_the_same_parts() -> None:
+    for section in re.split(r"^## ", text("docs/pipeline.md"), flags=re.MULTILINE):
+        if section.split("\n")[0] in STAGES:
+            for word in ("Reads", "Writes", "Result", "Errors."):
                 assert f"- **{word}**" in section, f"{section.split(chr(10))[0]}: no {word}"
 
 
@@ -151,13 +151,13 @@ def test_tree_of_the_readme_is_the_repository() -> None:
 
 
 def headings(document: Path) -> list[str]:
-    """Anchors of a document's headings."""
+    """Return the anchors of a document's headings."""
     titles = re.findall(r"^#+ (.+)$", prose(str(document)), re.MULTILINE)
     return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 def is_defined(name: str) -> bool:
-    """Whether a dotted name is a module, or is defined in one: read, not imported, since some modules load for long."""
+    """Return whether a dotted name is a module or defined in one. Read the files: importing takes long."""
     parts = name.split(".")
     if len(parts) == 2 and parts[1] in lep.__all__:
         return True
@@ -172,25 +172,25 @@ def is_defined(name: str) -> bool:
 
 @cache
 def definitions(file: Path) -> set[str]:
-    """Names of a module's top level and of its classes' methods and fields."""
+    """Return the names at a module's top level, and its classes' methods and fields."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    found = set(names(tree))
+    defined = set(names(tree))
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
-            found |= {f"{node.name}.{name}" for name in names(node)}
-    return found
+            defined |= {f"{node.name}.{name}" for name in names(node)}
+    return defined
 
 
 def names(scope: ast.Module | ast.ClassDef) -> list[str]:
-    found: list[str] = []
+    defined: list[str] = []
     for node in scope.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.append(node.name)
+            defined.append(node.name)
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            found.append(node.target.id)
+            defined.append(node.target.id)
         elif isinstance(node, ast.Assign):
-            found += [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return found
+            defined += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return defined
 
 
 @pytest.mark.parametrize("recipe", sorted(ROOT.glob("recipes/**/*.yaml")), ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""The documents as a site: every link leads somewhere, each room has its knobs, and nothing is fetched."""
+"""The documentation as a site: every link resolves, each stage has its settings, and nothing is fetched."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lep.config import ROOMS
-from lep.config.help import knobs
+from lep.config.help import describe_settings
+from lep.registry import STAGES
 
 from .documents import DOCUMENTS, ROOT, prose
 
@@ -39,11 +39,13 @@ def test_lists_are_lists(site: Path, document: str) -> None:
     assert article.count("<li>") == len(re.findall(r"^ *(?:-|\d+\.) ", prose(document), re.MULTILINE))
 
 
-def test_each_room_has_its_knobs(site: Path) -> None:
-    page = (site / "walk.html").read_text(encoding="utf-8")
-    for room, settings in ROOMS.items():
-        section = page.partition(f"<summary>Knobs of {room}</summary>")[2].partition("</details>")[0]
-        assert re.findall(r"<tr>\s*<td><code>(.*?)</code>", section) == [knob.name for knob in knobs(settings)]
+def test_each_stage_has_its_settings(site: Path) -> None:
+    page = (site / "pipeline.html").read_text(encoding="utf-8")
+    for name, stage in STAGES.items():
+        section = page.partition(f"<summary>Settings of {name}</summary>")[2].partition("</details>")[0]
+        assert re.findall(r"<tr>\s*<td><code>(.*?)</code>", section) == [
+            setting.name for setting in describe_settings(stage.settings)
+        ]
 
 
 def test_nothing_is_fetched(site: Path) -> None:

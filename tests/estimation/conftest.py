@@ -1,4 +1,4 @@
-"""Models of which only the published config.json is there."""
+"""Model folders with only the published config.json."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 
 CONFIGS = Path(__file__).parent / "configs"
-SAME = {
+CONFIG_NAMES = {
     "llama-3-8b-instruct": "llama-3-8b",
     "llama-3.2-1b-instruct": "llama-3.2-1b",
     "qwen2.5-7b-instruct": "qwen2.5-7b",
     "qwen3-4b-instruct": "qwen3-4b-base",
 }
-"""Instruct models that have the configuration of their base, as far as it matters here."""
+"""Instruct models with the configuration of their base, in what an estimate needs."""
 
 GB = 10**9
 
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the recipes want it: `models/` without weights, `texts/` of 45 and 5 GB that take no room."""
+    """A folder as recipes expect it: `models/` without weights, `texts/` with sparse files of 45 and 5 GB."""
     root = tmp_path_factory.mktemp("workplace")
-    names = {file.stem: file.stem for file in CONFIGS.glob("*.json")} | SAME
+    names = {file.stem: file.stem for file in CONFIGS.glob("*.json")} | CONFIG_NAMES
     for name, config in names.items():
         folder = root / "models" / name
         folder.mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""Asks llama.cpp: `python llama_cpp.py GGUF < QUESTIONS`, both JSON; prints the answers as JSON.
+"""Send requests to llama.cpp: `python ask_llama_cpp.py GGUF < REQUESTS` prints the responses; both are JSON.
 
-Run by itself, with the folder of xllamacpp (llama.cpp's server in a wheel) on the path: only that and the standard
-library may be imported. A question is a path of the server and a body: ["/tokenize", {…}].
+Runs in a process of its own, with the folder of xllamacpp (llama.cpp's server in a wheel) on the path: only that and
+the standard library may be imported. A request is a path of the server and a body: ["/tokenize", {…}].
 """
 
 import json
@@ -18,10 +18,10 @@ parameters.cpuparams.n_threads = 1
 server = xllamacpp.Server(parameters)
 
 
-def answer(path: str, body: dict) -> dict:
+def send(path: str, body: dict) -> dict:
     request = Request(server.listening_address + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urlopen(request, timeout=120) as response:
         return json.load(response)
 
 
-print(json.dumps([answer(path, body) for path, body in json.load(sys.stdin)]))
+print(json.dumps([send(path, body) for path, body in json.load(sys.stdin)]))

@@ -1,4 +1,4 @@
-"""Chat templates written again for Ollama: exactly, or not at all."""
+"""Chat templates translated for Ollama: exactly, or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lep.gguf.ollama_template import Dialogue, dialogue
+from lep.gguf.ollama_template import OllamaTemplate, infer_ollama_template
 
 TEMPLATES = {
     "chatml": (
@@ -41,7 +41,7 @@ TEMPLATES = {
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     ),
 }
-OTHERS = {
+UNTRANSLATABLE = {
     "counts turns": "{% for m in messages %}{{ loop.index ~ m['role'] ~ ': ' ~ m['content'] ~ '\n' }}{% endfor %}",
     "the last question apart": (
         "{% for m in messages %}{{ ('LAST ' if loop.last else '') ~ m['role'] ~ ': ' ~ m['content'] }}{% endfor %}"
@@ -56,9 +56,9 @@ OTHERS = {
 def tokenizer(tokenizers: Mapping) -> Callable[[str], PreTrainedTokenizerBase]:
     def make(template: str) -> PreTrainedTokenizerBase:
         file = str(tokenizers["byte_level"] / "tokenizer.json")
-        found = PreTrainedTokenizerFast(tokenizer_file=file, bos_token="<s>", eos_token="</s>")
-        found.chat_template = template
-        return found
+        fast_tokenizer = PreTrainedTokenizerFast(tokenizer_file=file, bos_token="<s>", eos_token="</s>")
+        fast_tokenizer.chat_template = template
+        return fast_tokenizer
 
     return make
 
@@ -68,8 +68,8 @@ FIRST = re.compile(r'\{\{ if and \(eq \$i 0\) \(ne \.Role "system"\) \}\}(.*?)\{
 CASE = re.compile(r'\{\{ if eq \.Role "(\w+)" \}\}(.*?)\{\{ \.Content \}\}(.*?)\{\{ end \}\}', re.DOTALL)
 
 
-def run(template: str, turns: Sequence[tuple[str, str]]) -> str:
-    """What Go makes of the little of its language that is used."""
+def render_go(template: str, turns: Sequence[tuple[str, str]]) -> str:
+    """Render the subset of Go's template language that is used."""
     body, after = RANGE.fullmatch(template).groups()
     opening, text = FIRST.match(body), ""
     if opening and turns[0][0] != "system":
@@ -81,33 +81,37 @@ def run(template: str, turns: Sequence[tuple[str, str]]) -> str:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_conversations_are_written_alike(name: str, tokenizer: Callable) -> None:
-    made = tokenizer(TEMPLATES[name])
-    found = dialogue(made, begins=True)
-    assert found is not None
+def test_translations_render_the_same_text(name: str, tokenizer: Callable) -> None:
+    chat_tokenizer = tokenizer(TEMPLATES[name])
+    template = infer_ollama_template(chat_tokenizer, adds_bos=True)
+    assert template is not None
     turns = [("user", "Привет\n\nты где?"), ("assistant", "Here: `x`"), ("user", "?")]
-    wholes = [turns[:1], turns, *([[("system", "Be kind."), *turns]] if name != "mistral" else [])]
-    for whole in wholes:
-        messages = [{"role": role, "content": content} for role, content in whole]
-        text = made.apply_chat_template(messages, tokenize=False, add_generation_prompt=True).removeprefix("<s>")
-        assert found.render(whole) == text == run(found.template(), whole)
-    assert ("system" in found.around) == (name != "mistral")
-    assert bool(found.opening) == (name == "chatml with a system turn of its own")
+    conversations = [turns[:1], turns, *([[("system", "Be kind."), *turns]] if name != "mistral" else [])]
+    for conversation in conversations:
+        messages = [{"role": role, "content": content} for role, content in conversation]
+        text = chat_tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True).removeprefix(
+            "<s>"
+        )
+        assert template.render(conversation) == text == render_go(template.to_go_template(), conversation)
+    assert ("system" in template.role_affixes) == (name != "mistral")
+    assert bool(template.conversation_prefix) == (name == "chatml with a system turn of its own")
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_what_depends_on_more_than_the_role_is_left_alone(name: str, tokenizer: Callable) -> None:
-    assert dialogue(tokenizer(OTHERS[name]), begins=True) is None
+@pytest.mark.parametrize("name", UNTRANSLATABLE)
+def test_templates_that_depend_on_more_than_the_role_are_not_translated(name: str, tokenizer: Callable) -> None:
+    assert infer_ollama_template(tokenizer(UNTRANSLATABLE[name]), adds_bos=True) is None
 
 
-def test_a_beginning_that_the_program_does_not_write_stays(tokenizer: Callable) -> None:
-    found = dialogue(tokenizer(TEMPLATES["llama-3"]), begins=False)
-    assert found is None or found.render([("user", "a")]).startswith("<s>")
+def test_bos_stays_in_the_template_unless_the_runtime_adds_it(tokenizer: Callable) -> None:
+    template = infer_ollama_template(tokenizer(TEMPLATES["llama-3"]), adds_bos=False)
+    assert template is None or template.render([("user", "a")]).startswith("<s>")
 
 
-def test_the_language_of_ollama() -> None:
-    found = Dialogue({"user": ("U:", "\n"), "assistant": ("A:", "\n")}, opening="Hi\n", answer="A:")
-    assert found.template() == (
+def test_go_template() -> None:
+    template = OllamaTemplate(
+        {"user": ("U:", "\n"), "assistant": ("A:", "\n")}, conversation_prefix="Hi\n", generation_prompt="A:"
+    )
+    assert template.to_go_template() == (
         '{{ range $i, $turn := .Messages }}{{ if and (eq $i 0) (ne .Role "system") }}Hi\n{{ end }}'
         '{{ if eq .Role "user" }}U:{{ .Content }}\n{{ end }}{{ if eq .Role "assistant" }}A:{{ .Content }}\n{{ end }}'
         "{{ end }}A:"

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lep.errors import CheckpointError
-from lep.io.lora_adapter import SETTINGS, WEIGHTS, open_adapter
+from lep.io.lora_adapter import ADAPTER_CONFIG_NAME, ADAPTER_SAFE_WEIGHTS_NAME, open_adapter
 from lep.io.model_folder import open_model
 
 QUERY, PREFIX = "model.layers.1.self_attn.q_proj.weight", "base_model.model."
@@ -32,7 +32,9 @@ def test_other_methods_are_refused(llama, plain, settings, words, configure_adap
     configure_adapter(plain, **settings)
     with pytest.raises(CheckpointError, match=words) as caught:
         open_adapter(plain, base=open_model(llama))
-    assert SETTINGS in str(caught.value) and "merge_and_unload().save_pretrained(folder)" in str(caught.value)
+    assert ADAPTER_CONFIG_NAME in str(caught.value) and "merge_and_unload().save_pretrained(folder)" in str(
+        caught.value
+    )
 
 
 def test_fused_experts_are_refused(llama, plain, edit_adapter) -> None:
@@ -47,7 +49,7 @@ def test_a_missing_setting_is_named(llama, plain, configure_adapter) -> None:
         open_adapter(plain, base=open_model(llama))
 
 
-def test_another_rank_than_the_settings_say(llama, plain, configure_adapter) -> None:
+def test_a_rank_other_than_the_settings(llama, plain, configure_adapter) -> None:
     configure_adapter(plain, r=8)
     with pytest.raises(CheckpointError, match=r"lora_A\.weight' has shape \(2, 16\), expected \(8, 16\)"):
         open_adapter(plain, base=open_model(llama))
@@ -61,13 +63,13 @@ def test_another_width_than_the_base(llama, plain, edit_adapter) -> None:
         open_adapter(plain, base=open_model(llama))
 
 
-def test_a_factor_on_what_is_no_matrix(llama, plain, edit_adapter) -> None:
+def test_a_factor_of_a_vector(llama, plain, edit_adapter) -> None:
     edit_adapter(plain, rename=lambda key: key.replace("self_attn.q_proj", "input_layernorm"))
     with pytest.raises(CheckpointError, match=r"is for a matrix, but fits one of \(16,\)"):
         open_adapter(plain, base=open_model(llama))
 
 
-def test_a_factor_without_its_partner(llama, plain, edit_adapter) -> None:
+def test_a_missing_factor(llama, plain, edit_adapter) -> None:
     edit_adapter(plain, keep=lambda key: "layers.1" not in key or "lora_B" not in key)
     with pytest.raises(CheckpointError, match=r"layers\.1.*lora_A\.weight' lacks its partner"):
         open_adapter(plain, base=open_model(llama))
@@ -79,7 +81,7 @@ def test_the_same_tensor_twice(llama, plain, edit_adapter) -> None:
         open_adapter(plain, base=open_model(llama))
 
 
-def test_a_whole_module_that_was_not_saved(llama, make_adapter, tmp_path, edit_adapter, configure_adapter) -> None:
+def test_a_module_to_save_that_was_not_saved(llama, make_adapter, tmp_path, edit_adapter, configure_adapter) -> None:
     folder = make_adapter(llama, tmp_path / "adapter", target_modules=["q_proj"], modules_to_save=["lm_head"])
     configure_adapter(folder, modules_to_save=["lm_head", "a_head_of_other_models"])
     open_adapter(folder, base=open_model(llama))
@@ -88,7 +90,7 @@ def test_a_whole_module_that_was_not_saved(llama, make_adapter, tmp_path, edit_a
         open_adapter(folder, base=open_model(llama))
 
 
-def test_tokens_added_to_one_table(llama, make_adapter, tmp_path) -> None:
+def test_tokens_added_to_one_embedding(llama, make_adapter, tmp_path) -> None:
     folder = make_adapter(llama, tmp_path / "adapter", target_modules=["embed_tokens"], added_rows=3)
     with pytest.raises(CheckpointError, match=r"would have 53 and 50 rows \(model\.embed_tokens\.weight, lm_head"):
         open_adapter(folder, base=open_model(llama))
@@ -106,13 +108,13 @@ def test_what_is_not_finite_is_named_when_it_is_read(llama, plain, value, edit_a
         plain, change=lambda key, tensor: tensor.fill_(value) if "layers.1" in key and "lora_B" in key else tensor
     )
     adapter = open_adapter(plain, base=open_model(llama))
-    adapter.tensor(QUERY.replace("1", "0"))
-    for read in (adapter.tensor, adapter.delta):
+    adapter.get_tensor(QUERY.replace("1", "0"))
+    for read in (adapter.get_tensor, adapter.get_delta):
         with pytest.raises(CheckpointError, match=r"layers\.1.*lora_B\.weight' holds a value that is not finite"):
             read(QUERY)
 
 
-def test_token_rows_that_the_table_does_not_have(llama, make_adapter, tmp_path, configure_adapter) -> None:
+def test_token_rows_outside_the_embedding(llama, make_adapter, tmp_path, configure_adapter) -> None:
     folder = make_adapter(llama, tmp_path / "adapter", target_modules=["q_proj"], trainable_token_indices=[3, 1])
     configure_adapter(folder, trainable_token_indices=[3, 50])
     with pytest.raises(CheckpointError, match=r"goes up to 50, model\.embed_tokens has 50 rows"):
@@ -120,7 +122,7 @@ def test_token_rows_that_the_table_does_not_have(llama, make_adapter, tmp_path, 
 
 
 def test_pickles_are_refused(llama, plain) -> None:
-    (plain / WEIGHTS).rename(plain / "adapter_model.bin")
+    (plain / ADAPTER_SAFE_WEIGHTS_NAME).rename(plain / "adapter_model.bin")
     with pytest.raises(CheckpointError, match="pickled weights only, which can run code"):
         open_adapter(plain, base=open_model(llama))
 
@@ -133,7 +135,7 @@ def test_a_layer_beyond_the_base_is_not_another_layer(llama, plain, edit_adapter
         open_adapter(plain, base=open_model(llama))
 
 
-def test_an_ending_of_several_tensors_is_refused(llama, plain, tmp_path, edit_adapter) -> None:
+def test_a_suffix_of_several_tensors_is_refused(llama, plain, tmp_path, edit_adapter) -> None:
     tensors = load_file(llama / "model.safetensors")
     tower = {name.replace("model.", "tower."): tensor.clone() for name, tensor in tensors.items() if ".layers." in name}
     save_file(tensors | tower, tmp_path / "model.safetensors")
@@ -152,7 +154,7 @@ def test_an_ending_of_several_tensors_is_refused(llama, plain, tmp_path, edit_ad
         {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]},
     ],
 )
-def test_tied_tables_that_part_are_refused(make_base, make_adapter, tmp_path, settings) -> None:
+def test_different_deltas_of_tied_embeddings_are_refused(make_base, make_adapter, tmp_path, settings) -> None:
     base = make_base(tmp_path / "base", tied=True)
     folder = make_adapter(base, tmp_path / "adapter", **settings)
     with pytest.raises(CheckpointError, match="keeps as one matrix; train with ensure_weight_tying=True"):

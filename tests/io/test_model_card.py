@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from lep.io.model_card import Card, StatedLicence, hub_name, keep_parents, model_name, read_card
+from lep.io.model_card import (
+    CardMetadata,
+    DeclaredLicense,
+    copy_parent_cards,
+    find_repo_id,
+    get_model_name,
+    read_card_metadata,
+)
 
 
 def model(folder: Path, *, card: str | None = None, config: dict | None = None, **files: str) -> Path:
@@ -24,29 +31,29 @@ def model(folder: Path, *, card: str | None = None, config: dict | None = None, 
 @pytest.mark.parametrize(
     ("front", "expected"),
     [
-        ("license: mit", Card((StatedLicence("mit"),))),
-        ("license: [mit, apache-2.0]", Card((StatedLicence("mit"), StatedLicence("apache-2.0")))),
+        ("license: mit", CardMetadata((DeclaredLicense("mit"),))),
+        ("license: [mit, apache-2.0]", CardMetadata((DeclaredLicense("mit"), DeclaredLicense("apache-2.0")))),
         (
             "license: other\nlicense_name: mrl\nlicense_link: https://a.b",
-            Card((StatedLicence("mrl", "https://a.b", False),)),
+            CardMetadata((DeclaredLicense("mrl", "https://a.b", False),)),
         ),
-        ("license: other", Card()),
-        ("license: unknown", Card()),
-        ("language: no", Card(languages=("no",))),
-        ("language: [en, ru]\npipeline_tag: image-text-to-text", Card((), ("en", "ru"), "image-text-to-text")),
-        ("base_model: a/b", Card(bases=("a/b",))),
-        ("license: 3\nlanguage:\n- {a: b}", Card()),
-        ("- a list", Card()),
-        ("not: yaml: at all: [", Card()),
+        ("license: other", CardMetadata()),
+        ("license: unknown", CardMetadata()),
+        ("language: no", CardMetadata(languages=("no",))),
+        ("language: [en, ru]\npipeline_tag: image-text-to-text", CardMetadata((), ("en", "ru"), "image-text-to-text")),
+        ("base_model: a/b", CardMetadata(base_models=("a/b",))),
+        ("license: 3\nlanguage:\n- {a: b}", CardMetadata()),
+        ("- a list", CardMetadata()),
+        ("not: yaml: at all: [", CardMetadata()),
     ],
 )
-def test_front_matter_is_read(front: str, expected: Card, tmp_path: Path) -> None:
-    assert read_card(model(tmp_path / "m", card=f"---\n{front}\n---\n# A model\n")) == expected
+def test_front_matter_is_read(front: str, expected: CardMetadata, tmp_path: Path) -> None:
+    assert read_card_metadata(model(tmp_path / "m", card=f"---\n{front}\n---\n# A model\n")) == expected
 
 
-def test_no_card_and_a_card_without_front_matter_are_two_things(tmp_path: Path) -> None:
-    assert read_card(model(tmp_path / "a")) is None
-    assert read_card(model(tmp_path / "b", card="# A model\n")) == Card()
+def test_no_card_differs_from_a_card_without_front_matter(tmp_path: Path) -> None:
+    assert read_card_metadata(model(tmp_path / "a")) is None
+    assert read_card_metadata(model(tmp_path / "b", card="# A model\n")) == CardMetadata()
 
 
 @pytest.mark.parametrize(
@@ -63,21 +70,21 @@ def test_no_card_and_a_card_without_front_matter_are_two_things(tmp_path: Path) 
         (None, None, None),
     ],
 )
-def test_a_name_on_the_hub_must_end_as_the_folder_is_called(card, config, expected, tmp_path: Path) -> None:
-    assert hub_name(model(tmp_path / "Qwen3-4B", card=card, config=config)) == expected
+def test_a_hub_id_must_end_with_the_name_of_the_folder(card, config, expected, tmp_path: Path) -> None:
+    assert find_repo_id(model(tmp_path / "Qwen3-4B", card=card, config=config)) == expected
 
 
-def test_the_hubs_cache_tells_names_by_its_folders(tmp_path: Path) -> None:
+def test_folders_of_the_hub_cache_give_the_id(tmp_path: Path) -> None:
     folder = model(tmp_path / "hub" / "models--meta-llama--Meta-Llama-3-8B" / "snapshots" / "8cde5ca83")
-    assert (hub_name(folder), model_name(folder)) == ("meta-llama/Meta-Llama-3-8B", "Meta-Llama-3-8B")
+    assert (find_repo_id(folder), get_model_name(folder)) == ("meta-llama/Meta-Llama-3-8B", "Meta-Llama-3-8B")
 
 
-def test_cards_and_licences_of_all_parents_are_kept(tmp_path: Path) -> None:
+def test_cards_and_licenses_of_all_parents_are_copied(tmp_path: Path) -> None:
     first = model(tmp_path / "a" / "chat", card="one", LICENSE="free", **{"USE_POLICY.md": "be kind", "notes.txt": "x"})
     second = model(tmp_path / "b" / "chat", card="two")
     made = model(tmp_path / "made", card="ours")
     model(made / "parents" / "base", card="the base's")
-    keep_parents([first, second, made, tmp_path / "gone"], tmp_path / "out")
+    copy_parent_cards([first, second, made, tmp_path / "gone"], tmp_path / "out")
     files = {str(p.relative_to(tmp_path / "out/parents")): p.read_text() for p in (tmp_path / "out").rglob("*.*")}
     assert files == {
         "chat/README.md": "one",

@@ -1,4 +1,4 @@
-"""A model folder says which of its tensors are the tables, or why that cannot be told."""
+"""A model folder says which of its tensors are the embeddings, or why that is unknown."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lep.errors import CheckpointError
-from lep.io.families import TableNames
-from lep.io.model_folder import ModelFolder, check_rows, open_model, read_json, write_json
+from lep.io.families import EmbeddingNames
+from lep.io.model_folder import ModelFolder, check_embedding_rows, open_model, read_json, write_json
 
 ROWS, WIDTH = 40, 8
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -27,7 +27,7 @@ def table(seed: int, rows: int = ROWS, width: int = WIDTH, dtype: torch.dtype = 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Path]:
-    """`make(tensors, **config)`: a folder with these tensors and one layer's, an unknown family unless told."""
+    """`make(tensors, **config)`: a folder with these tensors and one layer's, an unknown family by default."""
 
     def make(tensors: dict[str, torch.Tensor], **config: Any) -> Path:
         folder = tmp_path / "model"
@@ -40,28 +40,28 @@ def make(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize(("tied", "shards"), SHAPES)
-def test_tables_are_those_of_the_model(tokenizers, make_model, tmp_path, tied, shards) -> None:
+def test_embeddings_are_those_of_the_model(tokenizers, make_model, tmp_path, tied, shards) -> None:
     model = open_model(make_model(tmp_path, tokenizers["byte_level"], tied=tied, shards=shards, dtype="bfloat16"))
     stored = {name: tensor for file in tmp_path.glob("*.safetensors") for name, tensor in load_file(file).items()}
-    assert model.tied is tied and model.duplicate_head is None and model.vocab_size == 500
-    assert model.stored == {"embed": EMBED} | ({} if tied else {"head": HEAD})
-    assert model.head == (EMBED if tied else HEAD)
-    assert model.parameters == sum(tensor.numel() for tensor in stored.values())
-    for room, name in model.stored.items():
-        assert torch.equal(model.tables()[room][:], stored[name])
+    assert model.tied is tied and model.duplicate_head_name is None and model.vocab_size == 500
+    assert model.stored_embedding_names == {"embed": EMBED} | ({} if tied else {"head": HEAD})
+    assert model.head_name == (EMBED if tied else HEAD)
+    assert model.num_parameters == sum(tensor.numel() for tensor in stored.values())
+    for key, name in model.stored_embedding_names.items():
+        assert torch.equal(model.embedding_matrices()[key][:], stored[name])
 
 
 def names_of(model: ModelFolder) -> tuple[str, str | None]:
-    return model.names.embed, None if model.tied else model.names.head
+    return model.embedding_names.embed, None if model.tied else model.embedding_names.head
 
 
 @pytest.mark.parametrize("padding", [0, 24])
-def test_tables_of_an_unknown_family_are_found_by_shape_and_name(make, padding) -> None:
+def test_embeddings_of_an_unknown_family_are_found_by_shape_and_name(make, padding) -> None:
     tables = {"transformer.wte.weight": table(1, ROWS + padding), "output.weight": table(2, ROWS + padding)}
     positions = {"wpe.weight": table(3, 16), "model.embed_positions.weight": table(4, 100, WIDTH + 1)}
     model = open_model(make(tables | positions))
     assert names_of(model) == tuple(tables)
-    assert model.vocab_size == ROWS and len(model.tables()["embed"]) == ROWS + padding
+    assert model.vocab_size == ROWS and len(model.embedding_matrices()["embed"]) == ROWS + padding
 
 
 @pytest.mark.parametrize("key", ["text_config", "llm_config", "language_config"])
@@ -78,12 +78,12 @@ def test_a_known_family_with_other_names_is_searched_too(make) -> None:
     assert names_of(model) == ("embed_tokens.weight", None)
 
 
-def test_what_cannot_be_told_is_an_error_that_lists_what_there_is(make) -> None:
+def test_ambiguous_embeddings_are_an_error_that_lists_matrices(make) -> None:
     tables = {"a.embed.weight": table(1), "b.embed.weight": table(2), "lm_head.weight": table(3)}
     folder = make(tables, vocab_size=30)
     message = (
-        r"model: cannot tell the two tables of model_type 'new': expected, of 30 rows or more and 8 columns, .*"
-        r"there are a.embed.weight 40 × 8, b.embed.weight 40 × 8, lm_head.weight 40 × 8, .*; name them .*`tables: "
+        r"model: cannot identify the embeddings of model_type 'new': expected, of 30 rows or more and 8 columns, .*"
+        r"there are a.embed.weight 40 × 8, b.embed.weight 40 × 8, lm_head.weight 40 × 8, .*`embedding_names: "
     )
     with pytest.raises(CheckpointError, match=message):
         open_model(folder)
@@ -101,20 +101,22 @@ def test_what_cannot_be_told_is_an_error_that_lists_what_there_is(make) -> None:
     ],
 )
 def test_no_embedding_or_no_head_is_the_same_error(make, tables, config) -> None:
-    with pytest.raises(CheckpointError, match=f"cannot tell the two tables .*there are .*{LAYER} 24 × 8"):
+    with pytest.raises(CheckpointError, match=f"cannot identify the embeddings .*there are .*{LAYER} 24 × 8"):
         open_model(make(tables, **config))
 
 
-def test_the_users_names_go_before_all(make) -> None:
+def test_given_names_take_precedence(make) -> None:
     folder = make({EMBED: table(1), "odd": table(2), "strange": table(3)}, model_type="llama", tie_word_embeddings=True)
     assert names_of(open_model(folder)) == (EMBED, None)
-    given = TableNames(embed="odd", head="strange")
+    given = EmbeddingNames(embed="odd", head="strange")
     write_json(folder / "config.json", {"model_type": "new", "vocab_size": ROWS})
     save_file({"odd": table(2), "strange": table(3)}, folder / "model.safetensors")
-    assert names_of(open_model(folder, names=given)) == ("odd", "strange")
-    assert names_of(open_model(folder, names=TableNames("odd", "odd"))) == ("odd", None)
-    with pytest.raises(CheckpointError, match=r"no matrix 'lm_head', which .*`tables` names; there are odd 40 × 8"):
-        open_model(folder, names=TableNames("odd", "lm_head"))
+    assert names_of(open_model(folder, embedding_names=given)) == ("odd", "strange")
+    assert names_of(open_model(folder, embedding_names=EmbeddingNames("odd", "odd"))) == ("odd", None)
+    with pytest.raises(
+        CheckpointError, match=r"no matrix 'lm_head', which .*`embedding_names` gives; there are odd 40 × 8"
+    ):
+        open_model(folder, embedding_names=EmbeddingNames("odd", "lm_head"))
 
 
 @pytest.mark.parametrize(
@@ -141,34 +143,39 @@ def test_the_users_names_go_before_all(make) -> None:
         ("qwen2_vl", {"tie_word_embeddings": False, "text_config": {"tie_word_embeddings": True}}, None, True),
     ],
 )
-def test_tables_are_tied_as_transformers_ties_them(make, family, config, head, tied) -> None:
+def test_embeddings_are_tied_as_in_transformers(make, family, config, head, tied) -> None:
     folder = make({EMBED: table(1)} | ({} if head is None else {HEAD: head}), model_type=family, **config)
     model = open_model(folder)
-    assert model.tied is tied and set(model.tables()) == ({"embed"} if tied else {"embed", "head"})
-    assert model.duplicate_head == (HEAD if tied and head is not None else None)
-    assert model.parameters == ROWS * WIDTH * (1 if tied else 2) + 25 * WIDTH
+    assert model.tied is tied and set(model.embedding_matrices()) == ({"embed"} if tied else {"embed", "head"})
+    assert model.duplicate_head_name == (HEAD if tied and head is not None else None)
+    assert model.num_parameters == ROWS * WIDTH * (1 if tied else 2) + 25 * WIDTH
 
 
 @pytest.mark.parametrize(
     ("family", "config", "tables", "message"),
     [
-        ("llama", {}, {EMBED: table(1)}, "untied tables, but there is no 'lm_head.weight'; .*tie_word_embeddings"),
-        ("gemma", {"tie_word_embeddings": False}, {EMBED: table(1)}, "untied tables, but there is no 'lm_head.weight'"),
+        ("llama", {}, {EMBED: table(1)}, "untied embeddings, but there is no 'lm_head.weight'; .*tie_word_embeddings"),
+        (
+            "gemma",
+            {"tie_word_embeddings": False},
+            {EMBED: table(1)},
+            "untied embeddings, but there is no 'lm_head.weight'",
+        ),
         (
             "gemma",
             {"tie_word_embeddings": True},
             {EMBED: table(1), HEAD: table(2)},
-            "tied tables, but 'lm_head.weight' is not equal to 'model.embed_tokens.weight'; .*to false, or remove",
+            "tied embeddings, but 'lm_head.weight' is not equal to 'model.embed_tokens.weight'; .*to false, or remove",
         ),
         ("llama", {}, {EMBED: table(1, 48), HEAD: table(2)}, r"48 × 8\), .*40 × 8\): expected matrices of one shape"),
     ],
 )
-def test_tables_at_odds_with_the_configuration_are_errors(make, family, config, tables, message) -> None:
+def test_embeddings_that_contradict_the_configuration_are_errors(make, family, config, tables, message) -> None:
     with pytest.raises(CheckpointError, match=message):
         open_model(make(tables, model_type=family, **config))
 
 
-def test_long_tables_are_compared_to_the_end(make) -> None:
+def test_large_embeddings_are_compared_to_the_end(make) -> None:
     """The comparison is made in blocks: a difference in the last byte counts."""
     embed = table(1, 70_000, 64)
     for change in (0.0, 1.0):
@@ -197,7 +204,7 @@ INTS = torch.zeros(ROWS, WIDTH // 2, dtype=torch.int8)
         ({EMBED: table(1), "lm_head.weight_packed": INTS.int(), "lm_head.weight_scale": table(2)}, HEAD, "I32"),
     ],
 )
-def test_a_quantized_table_is_refused(make, parts, whole, dtype, config) -> None:
+def test_a_quantized_embedding_is_refused(make, parts, whole, dtype, config) -> None:
     message = (
         f"model.safetensors: tensor '.*' is stored as {dtype}, expected '{whole}' .*use the unquantized checkpoint"
     )
@@ -210,15 +217,15 @@ def test_a_quantized_head_is_refused(make) -> None:
         open_model(make({EMBED: table(1), HEAD: INTS.view(torch.uint8)[:, :WIDTH]}, model_type="llama"))
 
 
-def test_float_tables_among_quantized_layers_are_fine(make) -> None:
+def test_float_embeddings_among_quantized_layers_are_accepted(make) -> None:
     layer = {"model.layers.0.q_proj.qweight": INTS.int(), "model.layers.0.q_proj.scales": table(3)}
     folder = make({EMBED: table(1), HEAD: table(2)} | layer, model_type="llama", quantization_config={"bits": 4})
-    assert set(open_model(folder).tables()) == {"embed", "head"}
+    assert set(open_model(folder).embedding_matrices()) == {"embed", "head"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_tables_of_any_float_dtype_are_read(make, dtype) -> None:
-    assert open_model(make({EMBED: table(1, dtype=dtype)})).tables()["embed"].dtype == dtype
+def test_embeddings_of_any_float_dtype_are_read(make, dtype) -> None:
+    assert open_model(make({EMBED: table(1, dtype=dtype)})).embedding_matrices()["embed"].dtype == dtype
 
 
 @pytest.mark.parametrize(
@@ -239,7 +246,7 @@ def test_a_third_tensor_with_a_row_for_each_token_is_refused(make, name, shape) 
         open_model(make(tables, model_type="deepseek_v3", vocab_size_per_layer_input=ROWS - 3))
 
 
-def test_layers_as_tall_as_the_vocabulary_are_no_tables(make) -> None:
+def test_layers_with_vocab_size_rows_are_no_embeddings(make) -> None:
     layers = {f"model.layers.0.{name}.weight": table(5, ROWS) for name in ("mlp.gate_up_proj", "self_attn.q_proj")}
     assert (
         names_of(open_model(make({EMBED: table(1)} | layers, tie_word_embeddings=True, model_type="llama")))[0] == EMBED
@@ -256,7 +263,7 @@ def test_only_headers_are_read(make, monkeypatch) -> None:
     assert names_of(open_model(folder)) == (EMBED, HEAD)
 
 
-def test_what_is_no_model_is_an_error_that_names_it(tmp_path) -> None:
+def test_a_path_without_a_model_is_named(tmp_path) -> None:
     with pytest.raises(CheckpointError, match=r"config.json: is not there"):
         open_model(tmp_path)
     for text, message in {"{": "not JSON", "[]": "expected a JSON object"}.items():
@@ -273,17 +280,17 @@ def test_a_gguf_file_is_refused(tmp_path) -> None:
             open_model(path)
 
 
-def test_a_gguf_file_beside_safetensors_does_no_harm(make) -> None:
+def test_a_gguf_file_next_to_safetensors_is_ignored(make) -> None:
     folder = make({EMBED: table(1)})
     (folder / "model.gguf").write_bytes(b"GGUF")
     assert open_model(folder).tied
 
 
-def test_a_table_must_have_a_row_for_each_token(make) -> None:
+def test_an_embedding_must_have_a_row_for_each_token(make) -> None:
     model = open_model(make({EMBED: table(1), HEAD: table(2)}, model_type="llama"))
-    check_rows(model, tokens=ROWS)
+    check_embedding_rows(model, vocabulary_size=ROWS)
     with pytest.raises(CheckpointError, match=r"embed has 40 rows for 41 tokens; is that its own tokenizer\?"):
-        check_rows(model, tokens=ROWS + 1)
+        check_embedding_rows(model, vocabulary_size=ROWS + 1)
 
 
 def test_json_is_written_as_it_is_read(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""A model folder with new tables is the same model in all else, and transformers loads it."""
+"""A model folder with new embeddings is the same model in all else, and transformers loads it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lep.errors import CheckpointError
 from lep.io.model_folder import open_model, read_json
-from lep.io.model_writer import TABLES, copy_tokenizer, copy_with_tables, lay_out
-from lep.io.safetensors_files import INDEX
+from lep.io.model_writer import EMBEDDINGS_SHARD, copy_tokenizer, plan_model_copy, write_model_copy
+from lep.io.safetensors_files import SAFE_WEIGHTS_INDEX_NAME
 from lep.io.tokenizer_file import read_tokenizer
 
 ROWS = 523
@@ -39,16 +39,16 @@ def all_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("tied", "shards"), SHAPES)
-def test_a_copy_has_new_tables_and_all_else_byte_for_byte(model_folders, tmp_path, tied, shards) -> None:
+def test_a_copy_has_new_embeddings_and_all_else_byte_for_byte(model_folders, tmp_path, tied, shards) -> None:
     source = open_model(model_folders[tied, shards])
-    wanted = {room: torch.randn(ROWS, 32).bfloat16() for room in source.tables()}
-    for room, view in copy_with_tables(lay_out(source, rows=ROWS), tmp_path).items():
-        view[:] = wanted.pop(room)
-        wanted[room] = view[:]
+    expected_rows = {name: torch.randn(ROWS, 32).bfloat16() for name in source.embedding_matrices()}
+    for name, matrix in write_model_copy(plan_model_copy(source, num_embeddings=ROWS), tmp_path).items():
+        matrix[:] = expected_rows.pop(name)
+        expected_rows[name] = matrix[:]
     before, after = all_tensors(source.path), all_tensors(tmp_path)
     assert before.keys() == after.keys()
     for name, tensor in before.items():
-        expected = {EMBED: wanted["embed"], HEAD: wanted.get("head")}.get(name, tensor)
+        expected = {EMBED: expected_rows["embed"], HEAD: expected_rows.get("head")}.get(name, tensor)
         assert after[name].dtype == tensor.dtype and torch.equal(after[name], expected), name
     assert open_model(tmp_path).tied is tied
 
@@ -56,43 +56,43 @@ def test_a_copy_has_new_tables_and_all_else_byte_for_byte(model_folders, tmp_pat
 @pytest.mark.parametrize(("tied", "shards"), SHAPES)
 def test_transformers_loads_the_copy(model_folders, tmp_path, tied, shards) -> None:
     source = open_model(model_folders[tied, shards])
-    for room, view in copy_with_tables(lay_out(source, rows=ROWS), tmp_path).items():
-        view[:] = torch.randn(ROWS, 32, generator=torch.Generator().manual_seed(len(room))).bfloat16()
+    for name, matrix in write_model_copy(plan_model_copy(source, num_embeddings=ROWS), tmp_path).items():
+        matrix[:] = torch.randn(ROWS, 32, generator=torch.Generator().manual_seed(len(name))).bfloat16()
     model, loading = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"] and not loading["mismatched_keys"]
     embed, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     assert embed.shape == head.shape == (ROWS, 32) and model.config.vocab_size == ROWS
     assert (embed.data_ptr() == head.data_ptr()) is tied
-    tables = open_model(tmp_path).tables()
-    assert torch.equal(embed, tables["embed"][:]) and torch.equal(head, tables.get("head", embed)[:])
+    embeddings = open_model(tmp_path).embedding_matrices()
+    assert torch.equal(embed, embeddings["embed"][:]) and torch.equal(head, embeddings.get("head", embed)[:])
     assert model(torch.tensor([[ROWS - 1, 0]])).logits.isfinite().all()
 
 
 @pytest.mark.parametrize("link", ["hard", "copy"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_shards_without_a_table_are_linked_and_tables_get_their_own(model_folders, tmp_path, tied, link) -> None:
+def test_shards_without_embeddings_are_linked_and_embeddings_get_their_own(model_folders, tmp_path, tied, link) -> None:
     source = open_model(model_folders[tied, 3])
-    layout = lay_out(source, rows=ROWS)
-    copy_with_tables(layout, tmp_path, link=link)
+    plan = plan_model_copy(source, num_embeddings=ROWS)
+    write_model_copy(plan, tmp_path, link=link)
     names = [shard.name for shard in source.checkpoint.shards]
     linked = {name for name in names if (tmp_path / name).samefile(source.path / name)}
     assert linked == (set(names[1:] if tied else names[1:2]) if link == "hard" else set())
-    assert set(load_file(tmp_path / TABLES)) == ({EMBED} if tied else {EMBED, HEAD})
-    written = [tmp_path / name for name in [TABLES, *names] if name not in linked]
+    assert set(load_file(tmp_path / EMBEDDINGS_SHARD)) == ({EMBED} if tied else {EMBED, HEAD})
+    written = [tmp_path / name for name in [EMBEDDINGS_SHARD, *names] if name not in linked]
     headers = sum(8 + int.from_bytes(file.read_bytes()[:8], "little") for file in written)
     others = 0 if link == "hard" else sum((tmp_path / name).stat().st_size for name in names[1 : 3 if tied else 2])
     if link == "hard":
-        assert layout.bytes == sum(file.stat().st_size for file in written) - headers
-    assert layout.bytes < sum(file.stat().st_size for file in written) - others
+        assert plan.bytes_to_write == sum(file.stat().st_size for file in written) - headers
+    assert plan.bytes_to_write < sum(file.stat().st_size for file in written) - others
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_index_says_where_everything_is(model_folders, tmp_path, tied) -> None:
     source = open_model(model_folders[tied, 3])
-    copy_with_tables(lay_out(source, rows=ROWS), tmp_path)
-    index = read_json(tmp_path / INDEX)
-    places = {name: file.name for file in tmp_path.glob("*.safetensors") for name in load_file(file)}
-    assert index["weight_map"] == places and places.keys() == source.checkpoint.entries.keys()
+    write_model_copy(plan_model_copy(source, num_embeddings=ROWS), tmp_path)
+    index = read_json(tmp_path / SAFE_WEIGHTS_INDEX_NAME)
+    weight_map = {name: file.name for file in tmp_path.glob("*.safetensors") for name in load_file(file)}
+    assert index["weight_map"] == weight_map and weight_map.keys() == source.checkpoint.entries.keys()
     assert index["metadata"]["total_size"] == sum(t.numel() * t.itemsize for t in all_tensors(tmp_path).values())
 
 
@@ -100,20 +100,22 @@ def test_a_copy_of_a_copy_is_as_the_first(model_folders, tmp_path) -> None:
     source = open_model(model_folders[False, 3])
     for folder, rows in (("once", ROWS), ("twice", ROWS + 7)):
         (tmp_path / folder).mkdir()
-        for table in copy_with_tables(lay_out(source, rows=rows), tmp_path / folder, link="hard").values():
-            table[:] = torch.ones(rows, 32)
+        for matrix in write_model_copy(
+            plan_model_copy(source, num_embeddings=rows), tmp_path / folder, link="hard"
+        ).values():
+            matrix[:] = torch.ones(rows, 32)
         source = open_model(tmp_path / folder)
     files = [{file.name for file in (tmp_path / folder).iterdir()} for folder in ("once", "twice")]
-    assert files[0] == files[1] and len(source.rows("head")) == ROWS + 7
+    assert files[0] == files[1] and len(source.embedding_matrix("head")) == ROWS + 7
     linked = [file for file in files[1] if (tmp_path / "twice" / file).samefile(tmp_path / "once" / file)]
-    assert len(linked) == len(files[1]) - 4, "all but the tables, the index and two configurations"
+    assert len(linked) == len(files[1]) - 4, "all but the embeddings, the index and two configurations"
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_a_tied_model_can_get_a_head_of_its_own(model_folders, tmp_path, shards) -> None:
+def test_a_tied_model_can_be_untied(model_folders, tmp_path, shards) -> None:
     source = open_model(model_folders[True, shards])
-    tables = copy_with_tables(lay_out(source, rows=ROWS, tied=False), tmp_path)
-    tables["embed"][:], tables["head"][:] = torch.ones(ROWS, 32), torch.full((ROWS, 32), 2.0)
+    embeddings = write_model_copy(plan_model_copy(source, num_embeddings=ROWS, tied=False), tmp_path)
+    embeddings["embed"][:], embeddings["head"][:] = torch.ones(ROWS, 32), torch.full((ROWS, 32), 2.0)
     model, loading = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"] and not model.config.tie_word_embeddings
     assert (model.get_input_embeddings().weight == 1).all() and (model.get_output_embeddings().weight == 2).all()
@@ -124,7 +126,7 @@ def test_other_tensors_can_get_new_values(model_folders, tmp_path, shards) -> No
     source = open_model(model_folders[True, shards])
     name = "model.layers.1.mlp.up_proj.weight"
     values = {name: lambda: torch.full((48, 32), 3.0)}
-    copy_with_tables(lay_out(source, rows=ROWS, changed=values), tmp_path, values=values)
+    write_model_copy(plan_model_copy(source, num_embeddings=ROWS, changed_tensors=values), tmp_path, new_tensors=values)
     before, after = all_tensors(source.path), all_tensors(tmp_path)
     assert (after[name] == 3).all()
     assert all(torch.equal(before[other], after[other]) for other in before.keys() - {name, EMBED})
@@ -134,14 +136,14 @@ def test_other_tensors_can_get_new_values(model_folders, tmp_path, shards) -> No
 def test_a_disk_that_is_too_full_is_an_error_before_anything_is_written(
     model_folders, tmp_path, monkeypatch, link
 ) -> None:
-    layout = lay_out(open_model(model_folders[True, 3]), rows=ROWS)
-    needed = layout.bytes + (sum(file.stat().st_size for file in layout.links) if link == "copy" else 0)
+    plan = plan_model_copy(open_model(model_folders[True, 3]), num_embeddings=ROWS)
+    needed = plan.bytes_to_write + (sum(file.stat().st_size for file in plan.linked_shards) if link == "copy" else 0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
     with pytest.raises(CheckpointError, match=r"GB are to be written and .* free; make room, or give another out="):
-        copy_with_tables(layout, tmp_path, link=link)
+        write_model_copy(plan, tmp_path, link=link)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
-    copy_with_tables(layout, tmp_path, link=link)
+    write_model_copy(plan, tmp_path, link=link)
 
 
 def test_an_interrupted_copy_can_be_made_again(model_folders, tmp_path) -> None:
@@ -149,12 +151,12 @@ def test_an_interrupted_copy_can_be_made_again(model_folders, tmp_path) -> None:
     source = open_model(model_folders[False, 3])
     before = {shard: shard.read_bytes() for shard in source.checkpoint.shards}
     for _ in range(2):
-        for table in copy_with_tables(lay_out(source, rows=ROWS), tmp_path).values():
-            table[:] = torch.ones(ROWS, 32)
+        for matrix in write_model_copy(plan_model_copy(source, num_embeddings=ROWS), tmp_path).values():
+            matrix[:] = torch.ones(ROWS, 32)
     assert {shard: shard.read_bytes() for shard in source.checkpoint.shards} == before
 
 
-def test_configuration_and_small_files_are_carried_but_no_tokenizer_card_and_nothing_of_lep(
+def test_configuration_and_small_files_are_copied_but_no_tokenizer_card_and_nothing_of_lep(
     model_folders, tmp_path
 ) -> None:
     source = open_model(model_folders[True, 1])
@@ -162,7 +164,7 @@ def test_configuration_and_small_files_are_carried_but_no_tokenizer_card_and_not
     for name, text in extra.items():
         (source.path / name).write_text(text)
     try:
-        copy_with_tables(lay_out(source, rows=ROWS), tmp_path)
+        write_model_copy(plan_model_copy(source, num_embeddings=ROWS), tmp_path)
     finally:
         for name in extra:
             (source.path / name).unlink()
@@ -172,15 +174,15 @@ def test_configuration_and_small_files_are_carried_but_no_tokenizer_card_and_not
     assert (tmp_path / "generation_config.json").read_bytes() == (source.path / "generation_config.json").read_bytes()
 
 
-def test_a_tokenizer_is_copied_as_it_is_or_with_another_state(tokenizers, tmp_path) -> None:
+def test_a_tokenizer_is_copied_as_it_is_or_with_another_tokenizer_json(tokenizers, tmp_path) -> None:
     source = tokenizers["byte_level"]
     copy_tokenizer(source, tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {p.name: p.read_bytes() for p in source.iterdir()}
     target = tmp_path / "other"
     target.mkdir()
-    (tmp_path / "merges.txt").write_text("of the old one")
-    state = read_tokenizer(tokenizers["russian_byte_level"]).state
-    copy_tokenizer(tmp_path, target, state=state)
+    (tmp_path / "merges.txt").write_text("of the old tokenizer")
+    state = read_tokenizer(tokenizers["russian_byte_level"]).tokenizer_json
+    copy_tokenizer(tmp_path, target, tokenizer_json=state)
     assert json.loads((target / "tokenizer.json").read_text()) == state and not (target / "merges.txt").exists()
     loaded = AutoTokenizer.from_pretrained(target)
     text = "Старый профессор прочитал 1234 страницы"

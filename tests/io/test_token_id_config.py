@@ -10,7 +10,7 @@ import pytest
 
 from lep.errors import TokenizerError
 from lep.io.model_folder import read_json, write_json
-from lep.io.token_id_config import renumber
+from lep.io.token_id_config import remap_token_ids
 from lep.io.tokenizer_file import TokenizerFile
 
 WORDS = ["a", "b", "c", "d", "ab", "cd"]
@@ -33,7 +33,7 @@ def moved(tmp_path) -> Callable[..., dict[str, Any]]:
 
     def move(config: dict[str, Any], name: str = "config.json") -> dict[str, Any]:
         write_json(tmp_path / name, config)
-        renumber(tmp_path, old=OLD, new=NEW)
+        remap_token_ids(tmp_path, old=OLD, new=NEW)
         return read_json(tmp_path / name)
 
     return move
@@ -46,23 +46,23 @@ audio_token_id vision_start_token_id vision_end_token_id boi_token_index eoi_tok
 
 @pytest.mark.parametrize("name", NAMES.split())
 @pytest.mark.parametrize(("old", "new"), [(7, 4), ([7, 6], [4, 20]), ([[7], [6, 3]], [[4], [20, 2]]), ([], [])])
-def test_ids_are_renumbered(moved, name, old, new) -> None:
+def test_ids_are_remapped(moved, name, old, new) -> None:
     assert moved({name: old}) == {name: new}
 
 
 @pytest.mark.parametrize("name", ["suppress_tokens", "begin_suppress_tokens"])
-def test_tokens_that_are_suppressed_are_too(moved, name) -> None:
+def test_suppressed_tokens_are_remapped(moved, name) -> None:
     assert moved({name: [2, 3, 9]}, "generation_config.json") == {name: [3, 2, 6]}
 
 
 @pytest.mark.parametrize("name", ["bad_words_ids", "force_words_ids"])
-def test_words_that_are_forbidden_or_wanted_are_too(moved, name) -> None:
+def test_bad_and_forced_words_are_remapped(moved, name) -> None:
     """As Idefics forbids its image tokens: generation_config.json, bad_words_ids."""
     assert moved({name: [[9], [7, 2]]}, "generation_config.json") == {name: [[6], [4, 3]]}
 
 
 @pytest.mark.parametrize("value", [None, -1, True, False])
-def test_what_means_no_token_stays(moved, value) -> None:
+def test_values_without_a_token_are_kept(moved, value) -> None:
     assert moved({"pad_token_id": value}) == {"pad_token_id": value}
 
 
@@ -70,59 +70,65 @@ def test_what_means_no_token_stays(moved, value) -> None:
     "name",
     ["vocab_size", "num_hidden_layers", "mm_tokens_per_image", "max_new_tokens", "image_seq_length", "token_ids_len"],
 )
-def test_other_numbers_stay(moved, name) -> None:
+def test_other_numbers_are_kept(moved, name) -> None:
     assert moved({name: 7, "architectures": ["X"]}) == {name: 7, "architectures": ["X"]}
 
 
 @pytest.mark.parametrize("place", ["text_config", "llm_config", "language_config"])
-def test_a_nested_text_model_counts_too(moved, place) -> None:
+def test_a_nested_text_config_is_remapped(moved, place) -> None:
     config = {place: {"eos_token_id": 7, "vocab_size": 9}, "vision_config": {"eos_token_id": 7}, "image_token_index": 9}
-    wanted = {place: {"eos_token_id": 4, "vocab_size": 9}, "vision_config": {"eos_token_id": 7}, "image_token_index": 6}
-    assert moved(config) == wanted
+    expected = {
+        place: {"eos_token_id": 4, "vocab_size": 9},
+        "vision_config": {"eos_token_id": 7},
+        "image_token_index": 6,
+    }
+    assert moved(config) == expected
 
 
-def test_both_files_or_the_one_that_is_there(tmp_path) -> None:
+def test_each_existing_file_is_rewritten(tmp_path) -> None:
     for name in ("config.json", "generation_config.json", "other.json"):
         write_json(tmp_path / name, {"eos_token_id": 7})
-    renumber(tmp_path, old=OLD, new=NEW)
-    found = [read_json(tmp_path / name)["eos_token_id"] for name in ("config.json", "generation_config.json")]
-    assert found == [4, 4] and read_json(tmp_path / "other.json") == {"eos_token_id": 7}
+    remap_token_ids(tmp_path, old=OLD, new=NEW)
+    ids = [read_json(tmp_path / name)["eos_token_id"] for name in ("config.json", "generation_config.json")]
+    assert ids == [4, 4] and read_json(tmp_path / "other.json") == {"eos_token_id": 7}
     (tmp_path / "generation_config.json").unlink()
-    renumber(tmp_path, old=NEW, new=OLD)
+    remap_token_ids(tmp_path, old=NEW, new=OLD)
     assert read_json(tmp_path / "config.json")["eos_token_id"] == 7
 
 
-def test_there_and_back_is_nothing(moved, tmp_path) -> None:
+def test_remapping_back_restores_the_ids(moved, tmp_path) -> None:
     config = {"eos_token_id": [6, 7, 8, 9, 2, 3, 4, 5], "text_config": {"pad_token_id": 8}}
     moved(config)
-    renumber(tmp_path, old=NEW, new=OLD)
+    remap_token_ids(tmp_path, old=NEW, new=OLD)
     assert read_json(tmp_path / "config.json") == config
 
 
-@pytest.mark.parametrize(("value", "found"), [(77, 77), ([7, 0], 0), ([[1]], 1)])
-def test_an_id_without_a_token_is_named(moved, value, found) -> None:
+@pytest.mark.parametrize(("value", "id_"), [(77, 77), ([7, 0], 0), ([[1]], 1)])
+def test_an_id_without_a_token_is_named(moved, value, id_) -> None:
     """0 and 1 are tokens that the new vocabulary lacks, 77 none at all."""
-    message = rf"eos_token_id in config.json of old/tokenizer.json: {found} is no token, or one that the new vocabulary"
+    message = rf"eos_token_id in config.json of old/tokenizer.json: no token has id {id_}, or the new vocabulary"
     with pytest.raises(TokenizerError, match=message):
         moved({"eos_token_id": value})
-    with pytest.raises(TokenizerError, match=rf"eos_token_id in text_config in config.json of .*: {found} is no token"):
+    with pytest.raises(
+        TokenizerError, match=rf"eos_token_id in text_config in config.json of .*: no token has id {id_}"
+    ):
         moved({"text_config": {"eos_token_id": value}})
 
 
-def test_a_special_token_goes_before_a_learnt_one_of_its_text(tmp_path) -> None:
-    """The same text twice: as a token that is matched whole, and as one that was learnt."""
+def test_a_special_token_takes_precedence_over_a_learned_one(tmp_path) -> None:
+    """The same text twice: as a token that is matched whole, and as a learned one."""
     old = vocabulary(["a", "<s>"], {"<end>": 2})
     new = vocabulary(["<end>", "<s>", "a"], {"<end>": 5})
     write_json(tmp_path / "config.json", {"bos_token_id": 2})
-    renumber(tmp_path, old=old, new=new)
+    remap_token_ids(tmp_path, old=old, new=new)
     assert read_json(tmp_path / "config.json") == {"bos_token_id": 5}
     write_json(tmp_path / "config.json", {"bos_token_id": 1})
-    renumber(tmp_path, old=vocabulary(["a"], {"<s>": 1}), new=vocabulary(["<s>"], {}))
+    remap_token_ids(tmp_path, old=vocabulary(["a"], {"<s>": 1}), new=vocabulary(["<s>"], {}))
     assert read_json(tmp_path / "config.json") == {"bos_token_id": 0}
 
 
-def test_a_default_that_no_vocabulary_reaches_stays_but_not_an_end(moved) -> None:
+def test_a_placeholder_beyond_both_vocabularies_is_kept_but_not_an_end_token(moved) -> None:
     """As a configuration class's id for images, in a model that has no such token."""
     assert moved({"image_token_id": 255_999, "eos_token_id": 9})["image_token_id"] == 255_999
-    with pytest.raises(TokenizerError, match=r"image_token_index in config.json of .*: 1 is no token"):
+    with pytest.raises(TokenizerError, match=r"image_token_index in config.json of .*: no token has id 1"):
         moved({"image_token_index": 1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from itertools import permutations
 from pathlib import Path
@@ -13,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
-from lep.core.token_bytes import byte_level_string
-from lep.core.vocabulary import Kind, Vocabulary
+from lep.core.token_bytes import encode_byte_level
+from lep.core.vocabulary import TokenKind, Vocabulary
 from lep.errors import TokenizerError
 from lep.io.tokenizer_file import TokenizerFile, map_vocabularies, read_tokenizer
 
-LEARNT = (Kind.NORMAL, Kind.BYTE)
+LEARNT = (TokenKind.NORMAL, TokenKind.BYTE_FALLBACK)
 BYTE_LEVEL = ("byte_level", "russian_byte_level", "tiktoken")
 SENTENCEPIECE = ("sentencepiece_bpe", "sentencepiece_unigram", "metaspace")
 FAMILIES = (*BYTE_LEVEL, *SENTENCEPIECE)
@@ -35,23 +36,23 @@ def spelt(tokenizer: TokenizerFile, ids) -> bytes:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_byte_is_in_the_vocabulary_and_its_sort_is_known(tokenizers, family) -> None:
+def test_every_byte_is_in_the_vocabulary_with_its_kind(tokenizers, family) -> None:
     tokenizer = read(tokenizers[family])
     tokens, kinds = tokenizer.vocabulary.tokens, tokenizer.vocabulary.kinds
-    sort = Kind.BYTE if family in SENTENCEPIECE else Kind.NORMAL
+    sort = TokenKind.BYTE_FALLBACK if family in SENTENCEPIECE else TokenKind.NORMAL
     assert {token[0] for token, kind in zip(tokens, kinds, strict=True) if kind is sort and len(token) == 1} == set(
         range(256)
     )
     specials = {"tiktoken": 0}.get(family, 3)
-    assert sum(kind is Kind.SPECIAL for kind in kinds) == specials
-    assert Kind.HOLE not in kinds
+    assert sum(kind is TokenKind.SPECIAL for kind in kinds) == specials
+    assert TokenKind.UNUSED not in kinds
 
 
 @pytest.mark.parametrize("family", BYTE_LEVEL)
 def test_byte_level_vocabulary_is_what_the_decoder_writes(tokenizers, family) -> None:
     tokenizer = read(tokenizers[family])
     for id_, (token, kind) in enumerate(zip(tokenizer.vocabulary.tokens, tokenizer.vocabulary.kinds, strict=True)):
-        if kind is Kind.NORMAL:
+        if kind is TokenKind.NORMAL:
             assert tokenizer.tokenizer.decode([id_]) == token.decode(errors="replace")
 
 
@@ -60,9 +61,9 @@ def test_sentencepiece_vocabulary_is_that_of_sentencepiece(tokenizers, family) -
     tokenizer = read(tokenizers[family])
     processor = SentencePieceProcessor(model_file=str(tokenizer.path))
     for id_, (token, kind) in enumerate(zip(tokenizer.vocabulary.tokens, tokenizer.vocabulary.kinds, strict=True)):
-        assert (kind is Kind.BYTE) == processor.is_byte(id_)
-        assert (kind is Kind.SPECIAL) == (processor.is_control(id_) or processor.is_unknown(id_))
-        if kind is Kind.NORMAL:
+        assert (kind is TokenKind.BYTE_FALLBACK) == processor.is_byte(id_)
+        assert (kind is TokenKind.SPECIAL) == (processor.is_control(id_) or processor.is_unknown(id_))
+        if kind is TokenKind.NORMAL:
             assert token == processor.id_to_piece(id_).replace("▁", " ").encode()
 
 
@@ -75,7 +76,7 @@ def test_tiktoken_vocabulary_is_the_file(tokenizers) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_learnt_token_is_segmented_into_itself(tokenizers, family) -> None:
+def test_a_learned_token_is_segmented_into_itself(tokenizers, family) -> None:
     """Only tokens that the model reaches at all: BPE cannot reach a token that no merges make."""
     tokenizer = read(tokenizers[family])
     vocabulary = tokenizer.vocabulary
@@ -87,7 +88,7 @@ def test_a_learnt_token_is_segmented_into_itself(tokenizers, family) -> None:
     whole = [
         list(tokenizer.segment(token)) == [id_]
         for id_, (token, kind) in enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True))
-        if kind is Kind.NORMAL
+        if kind is TokenKind.NORMAL
     ]
     assert sum(whole) > 0.9 * len(whole)
 
@@ -95,7 +96,7 @@ def test_a_learnt_token_is_segmented_into_itself(tokenizers, family) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @given(text=st.text() | st.sampled_from(["Старый профессор", "▁▁", " ▁a", "a\u0301", "<s>", "<|im_start|>", "<0x41>"]))
 @WITHIN_FIXTURES
-def test_text_is_spelt_exactly(tokenizers, family, text) -> None:
+def test_text_is_segmented_exactly(tokenizers, family, text) -> None:
     tokenizer = read(tokenizers[family])
     assert spelt(tokenizer, tokenizer.segment(text.encode())) == text.encode()
 
@@ -103,7 +104,7 @@ def test_text_is_spelt_exactly(tokenizers, family, text) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @given(token=st.binary(max_size=12))
 @WITHIN_FIXTURES
-def test_any_bytes_are_spelt_exactly(tokenizers, family, token) -> None:
+def test_any_bytes_are_segmented_exactly(tokenizers, family, token) -> None:
     tokenizer = read(tokenizers[family])
     assert spelt(tokenizer, tokenizer.segment(token)) == token
 
@@ -111,7 +112,7 @@ def test_any_bytes_are_spelt_exactly(tokenizers, family, token) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_literal_special_text_is_segmented_as_text(tokenizers, family) -> None:
     tokenizer = read(tokenizers[family])
-    for text in (*tokenizer.added, "<unk>", "<|im_end|>"):
+    for text in (*tokenizer.added_tokens, "<unk>", "<|im_end|>"):
         ids = tokenizer.segment(text.encode())
         assert ids and all(tokenizer.vocabulary.kinds[id_] in LEARNT for id_ in ids)
 
@@ -131,14 +132,14 @@ def test_segmentation_is_tiktokens_own(tokenizers, texts) -> None:
     tokenizer = read(tokenizers["tiktoken"])
     pattern = next(
         part["pattern"]["Regex"]
-        for part in tokenizer.state["pre_tokenizer"]["pretokenizers"]
+        for part in tokenizer.tokenizer_json["pre_tokenizer"]["pretokenizers"]
         if part["type"] == "Split"
     )
-    own = tiktoken.Encoding(
+    encoding = tiktoken.Encoding(
         "own", pat_str=pattern, mergeable_ranks=load_tiktoken_bpe(str(tokenizer.path)), special_tokens={}
     )
     for text in [*texts["ru"][:200], *texts["en"][:200], "Щёлк 😀 €5\n\n  x"]:
-        assert list(tokenizer.segment(text.encode())) == own.encode(text)
+        assert list(tokenizer.segment(text.encode())) == encoding.encode(text)
 
 
 @pytest.mark.parametrize("family", ["byte_level", "metaspace"])
@@ -153,45 +154,47 @@ def test_segmentation_is_the_tokenizers_own(tokenizers, texts, family) -> None:
 @pytest.mark.parametrize(("old", "new"), permutations(FAMILIES, 2))
 def test_maps_between_all_families_are_exact(tokenizers, old, new) -> None:
     source, target = read(tokenizers[old]), read(tokenizers[new])
-    found = map_vocabularies(source, target)
-    pieces = [part.tolist() for part in found.pieces.tensor_split(found.offsets[1:-1])]
+    mapping = map_vocabularies(source, target)
+    pieces = [part.tolist() for part in mapping.segmentation.tensor_split(mapping.offsets[1:-1])]
     texts_of = {
         token for token, kind in zip(source.vocabulary.tokens, source.vocabulary.kinds, strict=True) if kind in LEARNT
     }
     for id_, (token, kind) in enumerate(zip(target.vocabulary.tokens, target.vocabulary.kinds, strict=True)):
         if kind in LEARNT:
             assert spelt(source, pieces[id_]) == token
-            assert bool(found.shared[id_]) == (token in texts_of)
+            assert bool(mapping.shared[id_]) == (token in texts_of)
         else:
-            assert bool(found.shared[id_]) == (token.decode() in {**source.added, "<unk>": 0} and bool(pieces[id_]))
+            assert bool(mapping.shared[id_]) == (
+                token.decode() in {**source.added_tokens, "<unk>": 0} and bool(pieces[id_])
+            )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_vocabulary_mapped_onto_itself_is_all_shared(tokenizers, family) -> None:
+def test_a_vocabulary_mapped_to_itself_is_shared(tokenizers, family) -> None:
     tokenizer = read(tokenizers[family])
-    found = map_vocabularies(tokenizer, tokenizer)
+    mapping = map_vocabularies(tokenizer, tokenizer)
     tokens = tokenizer.vocabulary.tokens
-    assert found.shared.all() and found.lengths.eq(1).all()
-    assert [tokens[id_] for id_ in found.pieces.tolist()] == list(tokens)
+    assert mapping.shared.all() and mapping.lengths.eq(1).all()
+    assert [tokens[id_] for id_ in mapping.segmentation.tolist()] == list(tokens)
 
 
 def test_special_tokens_are_shared_by_their_text(tokenizers) -> None:
     old, new = read(tokenizers["byte_level"]), read(tokenizers["russian_byte_level"])
-    found = map_vocabularies(old, new)
-    for text, id_ in new.added.items():
-        assert found.pieces[found.offsets[id_]] == old.added[text]
+    mapping = map_vocabularies(old, new)
+    for text, id_ in new.added_tokens.items():
+        assert mapping.segmentation[mapping.offsets[id_]] == old.added_tokens[text]
 
 
-def test_bytes_that_the_vocabulary_lacks_are_not_spelt_and_spoil_no_map(tokenizers) -> None:
+def test_bytes_that_the_vocabulary_lacks_have_no_segmentation(tokenizers) -> None:
     """SmolLM2 lacks 21 bytes; byte-level BPE would leave them out without a word."""
     full = read(tokenizers["byte_level"])
-    state = json.loads(json.dumps(full.state))
-    del state["model"]["vocab"][byte_level_string(b"\xc0")]
+    state = json.loads(json.dumps(full.tokenizer_json))
+    del state["model"]["vocab"][encode_byte_level(b"\xc0")]
     lacking = TokenizerFile(full.path, state, full.scheme)
     assert list(lacking.segment(b"a\xc0b")) == list(lacking.segment(b"\xc0")) == []
     assert spelt(lacking, lacking.segment(b"ab\xc1")) == b"ab\xc1"
-    found = map_vocabularies(lacking, full)
-    assert found.missing.tolist() == [full.state["model"]["vocab"][byte_level_string(b"\xc0")]]
+    mapping = map_vocabularies(lacking, full)
+    assert mapping.missing.tolist() == [full.tokenizer_json["model"]["vocab"][encode_byte_level(b"\xc0")]]
 
 
 @pytest.mark.parametrize("family", ["sentencepiece_bpe", "sentencepiece_unigram"])
@@ -199,30 +202,34 @@ def test_a_literal_lower_block_is_not_a_space(tokenizers, family) -> None:
     """`▁` in a byte-level vocabulary is that character; SentencePiece can spell it only byte by byte."""
     old = read(tokenizers[family])
     literal = read(tokenizers["byte_level"])
-    state = json.loads(json.dumps(literal.state))
-    state["model"]["vocab"][byte_level_string(" ▁▁".encode())] = len(literal.vocabulary)
-    found = map_vocabularies(old, TokenizerFile(literal.path, state, literal.scheme))
-    assert spelt(old, found.pieces[found.offsets[-2] :].tolist()) == " ▁▁".encode()
+    state = json.loads(json.dumps(literal.tokenizer_json))
+    state["model"]["vocab"][encode_byte_level(" ▁▁".encode())] = len(literal.vocabulary)
+    mapping = map_vocabularies(old, TokenizerFile(literal.path, state, literal.scheme))
+    assert spelt(old, mapping.segmentation[mapping.offsets[-2] :].tolist()) == " ▁▁".encode()
 
 
-def test_segmenting_adds_no_space_where_encoding_does(tokenizers) -> None:
-    state = json.loads(json.dumps(read(tokenizers["byte_level"]).state))
+def test_segmentation_adds_no_prefix_space(tokenizers) -> None:
+    state = json.loads(json.dumps(read(tokenizers["byte_level"]).tokenizer_json))
     state["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = True
     tokenizer = TokenizerFile(Path("x"), state, "byte_level")
     assert spelt(tokenizer, tokenizer.tokenizer.encode("the sea").ids) == b" the sea"
     assert spelt(tokenizer, tokenizer.segment(b"the sea")) == b"the sea"
 
 
-def test_holes_between_ids_are_holes(tokenizers) -> None:
-    state = json.loads(json.dumps(read(tokenizers["byte_level"]).state))
+def test_gaps_between_ids_are_unused(tokenizers) -> None:
+    state = json.loads(json.dumps(read(tokenizers["byte_level"]).tokenizer_json))
     size = len(state["model"]["vocab"])
     state["added_tokens"].append(state["added_tokens"][0] | {"id": size + 2, "content": "<|late|>"})
     vocabulary: Vocabulary = TokenizerFile(Path("x"), state, "byte_level").vocabulary
-    assert [vocabulary.kinds[id_] for id_ in range(size, size + 3)] == [Kind.HOLE, Kind.HOLE, Kind.SPECIAL]
+    assert [vocabulary.kinds[id_] for id_ in range(size, size + 3)] == [
+        TokenKind.UNUSED,
+        TokenKind.UNUSED,
+        TokenKind.SPECIAL,
+    ]
     assert vocabulary.tokens[size + 2] == b"<|late|>" and len(vocabulary) == size + 3
 
 
-def test_what_is_no_tokenizer_is_an_error(tmp_path: Path) -> None:
+def test_an_invalid_tokenizer_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"neither tokenizer.json nor tokenizer.model"):
         read_tokenizer(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(b"\x0e\xff\xff not a message")
@@ -241,7 +248,17 @@ def test_kinds_without_bytes_are_refused(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_character_outside_the_alphabet_names_the_file(tokenizers) -> None:
-    state = json.loads(json.dumps(read(tokenizers["byte_level"]).state))
+    state = json.loads(json.dumps(read(tokenizers["byte_level"]).tokenizer_json))
     state["model"]["vocab"]["ж"] = len(state["model"]["vocab"])
     with pytest.raises(TokenizerError, match=r"somewhere.*ж"):
         _ = TokenizerFile(Path("somewhere"), state, "byte_level").vocabulary
+
+
+def test_texts_are_encoded_without_special_tokens_truncation_or_padding(tokenizers, texts) -> None:
+    file = read_tokenizer(tokenizers["sentencepiece_bpe"])
+    truncation = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    changed = replace(file, tokenizer_json=file.tokenizer_json | {"truncation": truncation})
+    expected = [file.tokenizer.encode(text, add_special_tokens=False).ids for text in texts["ru"][:20]]
+    assert changed.encode_batch(texts["ru"][:20]) == expected
+    assert changed.count_tokens(texts["ru"][:20]) == sum(map(len, expected)) > 40
+    assert file.encode_batch([]) == [] and file.count_tokens([""]) == 0

@@ -1,4 +1,4 @@
-"""Another model in a tokenizer.json: special tokens move, and all that names them by id follows."""
+"""Another model in a tokenizer.json: special tokens get new ids, also in padding and post-processor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from tokenizers import Tokenizer
 
 from lep.io.tokenizer_file import read_tokenizer
-from lep.io.tokenizer_json import with_model
+from lep.io.tokenizer_json import replace_model
 
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
@@ -47,32 +47,35 @@ MODEL = {"type": "BPE", "vocab": {"a": 0, "b": 1, "</s>": 2, "<s>": 3}, "merges"
 IDS = {"<s>": 3, "</s>": 2}
 
 
-def test_all_that_names_a_special_token_by_id_follows() -> None:
+def test_every_id_of_a_special_token_is_remapped() -> None:
     before = json.dumps(STATE)
-    found = with_model(STATE, MODEL, ids=IDS)
-    assert json.dumps(STATE) == before, "the old one is left alone"
-    assert [(token["id"], token["content"]) for token in found["added_tokens"]] == [(2, "</s>"), (3, "<s>")]
-    assert Tokenizer.from_str(json.dumps(found)).encode("AB").ids == [3, 2, 0, 1, 2, 2]
-    assert all(found[key] == STATE[key] for key in ("version", "truncation", "normalizer", "decoder"))
-    assert found["model"] == MODEL
+    result = replace_model(STATE, MODEL, added_token_ids=IDS)
+    assert json.dumps(STATE) == before, "the old tokenizer_json is not changed"
+    assert [(token["id"], token["content"]) for token in result["added_tokens"]] == [(2, "</s>"), (3, "<s>")]
+    assert Tokenizer.from_str(json.dumps(result)).encode("AB").ids == [3, 2, 0, 1, 2, 2]
+    assert all(result[key] == STATE[key] for key in ("version", "truncation", "normalizer", "decoder"))
+    assert result["model"] == MODEL
 
 
-def test_processors_within_processors_follow_too() -> None:
+def test_nested_processors_are_remapped() -> None:
     roberta = {"type": "RobertaProcessing", "sep": ["</s>", 1], "cls": ["<s>", 0]}
     roberta |= {"trim_offsets": True, "add_prefix_space": False}
     sequence = {"type": "Sequence", "processors": [{"type": "ByteLevel", "trim_offsets": True}, roberta]}
-    found = with_model(STATE | {"post_processor": sequence, "padding": None}, MODEL, ids=IDS)
+    result = replace_model(STATE | {"post_processor": sequence, "padding": None}, MODEL, added_token_ids=IDS)
     changed = roberta | {"sep": ["</s>", 2], "cls": ["<s>", 3]}
-    assert found["post_processor"]["processors"] == [sequence["processors"][0], changed]
-    assert found["padding"] is None
+    assert result["post_processor"]["processors"] == [sequence["processors"][0], changed]
+    assert result["padding"] is None
 
 
-def test_without_a_processor_or_added_tokens_there_is_nothing_to_follow() -> None:
-    found = with_model({"added_tokens": [], "post_processor": None, "model": {}}, MODEL, ids={})
-    assert found == {"added_tokens": [], "post_processor": None, "model": MODEL}
+def test_without_a_processor_or_added_tokens_only_the_model_changes() -> None:
+    result = replace_model({"added_tokens": [], "post_processor": None, "model": {}}, MODEL, added_token_ids={})
+    assert result == {"added_tokens": [], "post_processor": None, "model": MODEL}
 
 
 def test_the_same_model_gives_the_same_tokenizer(tokenizers) -> None:
     for family in ("byte_level", "sentencepiece_bpe", "metaspace"):
         base = read_tokenizer(tokenizers[family])
-        assert with_model(base.state, base.state["model"], ids=base.added) == base.state
+        assert (
+            replace_model(base.tokenizer_json, base.tokenizer_json["model"], added_token_ids=base.added_tokens)
+            == base.tokenizer_json
+        )

@@ -12,7 +12,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from lep.errors import TokenizerError
-from lep.modeling.chat_parity import CONVERSATION, check_chat
+from lep.modeling.chat_parity import TEST_CONVERSATION, check_chat_parity
 
 TEMPLATE = "{% for message in messages %}{{ '<|im_start|>' + message['content'] + '<|im_end|>' }}{% endfor %}"
 
@@ -36,9 +36,13 @@ def make(tokenizers, tmp_path) -> Callable[..., Path]:
 def test_its_length_is_counted_in_new_tokens(make) -> None:
     """Russian costs less in the Russian vocabulary."""
     old, new = make("old"), make("new", family="russian_byte_level")
-    text = "".join(f"<|im_start|>{message['content']}<|im_end|>" for message in CONVERSATION)
-    assert check_chat(old, new) == len(AutoTokenizer.from_pretrained(new)(text)["input_ids"])
-    assert check_chat(old, old) == len(AutoTokenizer.from_pretrained(old)(text)["input_ids"]) > check_chat(old, new)
+    text = "".join(f"<|im_start|>{message['content']}<|im_end|>" for message in TEST_CONVERSATION)
+    assert check_chat_parity(old, new) == len(AutoTokenizer.from_pretrained(new)(text)["input_ids"])
+    assert (
+        check_chat_parity(old, old)
+        == len(AutoTokenizer.from_pretrained(old)(text)["input_ids"])
+        > check_chat_parity(old, new)
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,23 +56,23 @@ def test_its_length_is_counted_in_new_tokens(make) -> None:
     ],
 )
 def test_a_template_that_wants_more_than_a_conversation_is_left_alone(make, template) -> None:
-    assert check_chat(make("old", template), make("new", template)) is None
+    assert check_chat_parity(make("old", template), make("new", template)) is None
 
 
 @pytest.mark.parametrize("template", [None, "other", TEMPLATE + " ", "{{ raise_exception('no') }}"])
 def test_another_text_is_refused(make, template) -> None:
     with pytest.raises(TokenizerError, match=r"new: renders a conversation as .*old as '<\|im_start\|>What is"):
-        check_chat(make("old"), make("new", template))
+        check_chat_parity(make("old"), make("new", template))
 
 
 def test_ids_that_spell_another_text_are_refused(make) -> None:
     with pytest.raises(TokenizerError, match=r"new: the ids of a conversation decode to '.*what is.*not to '.*What"):
-        check_chat(make("old"), make("new", normalizer={"type": "Lowercase"}))
+        check_chat_parity(make("old"), make("new", normalizer={"type": "Lowercase"}))
 
 
 def test_unless_the_instruct_models_do_as_well(make) -> None:
     lower = {"type": "Lowercase"}
-    assert check_chat(make("old", normalizer=lower), make("new", normalizer=lower))
+    assert check_chat_parity(make("old", normalizer=lower), make("new", normalizer=lower))
 
 
 def test_what_stands_around_a_text_is_no_part_of_it(make) -> None:
@@ -77,7 +81,7 @@ def test_what_stands_around_a_text_is_no_part_of_it(make) -> None:
     first |= {"type": "TemplateProcessing", "pair": [{"Sequence": {"id": "A", "type_id": 0}}]}
     first["pair"] += [{"Sequence": {"id": "B", "type_id": 1}}]
     first["special_tokens"] = {"<|im_end|>": {"id": "<|im_end|>", "ids": [2], "tokens": ["<|im_end|>"]}}
-    assert check_chat(make("old", post_processor=first), make("new", post_processor=first)) == check_chat(
+    assert check_chat_parity(make("old", post_processor=first), make("new", post_processor=first)) == check_chat_parity(
         make("plain"), make("plainer")
     )
 
@@ -86,4 +90,4 @@ def test_a_template_of_the_settings_counts_too(make) -> None:
     old, new = make("old"), make("new", None)
     settings = json.loads((new / "tokenizer_config.json").read_text())
     (new / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": TEMPLATE}))
-    assert check_chat(old, new) == check_chat(old, old)
+    assert check_chat_parity(old, new) == check_chat_parity(old, old)

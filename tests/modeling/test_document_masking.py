@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from lep.modeling.document_masking import attends_inside_documents
+from lep.modeling.document_masking import supports_document_masking
 
 SIZES = {
     "vocab_size": 120,
@@ -45,12 +45,12 @@ def make(kind: str, **more: Any) -> PreTrainedModel:
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_that_looks_at_positions(kind, attention, dtype) -> None:
-    assert attends_inside_documents(make(kind, attn_implementation=attention, dtype=dtype))
+    assert supports_document_masking(make(kind, attn_implementation=attention, dtype=dtype))
 
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_models_that_do_not(kind) -> None:
-    assert not attends_inside_documents(make(kind))
+    assert not supports_document_masking(make(kind))
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -60,7 +60,7 @@ def test_what_crosses_documents_is_seen_in_every_family(kind, dtype, monkeypatch
     model = make(kind, dtype=dtype)
     forward = type(model).forward
     monkeypatch.setattr(type(model), "forward", _with_cache(forward))
-    assert not attends_inside_documents(model)
+    assert not supports_document_masking(model)
 
 
 def _with_cache(forward):
@@ -75,6 +75,6 @@ def test_the_model_and_random_numbers_stay_as_they_were() -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    attends_inside_documents(model, batch=1)
+    supports_document_masking(model, batch_size=1)
     assert model.training
     assert torch.equal(torch.rand(2), expected)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.modeling.generation import generate
+from lep.errors import UsageError
+from lep.modeling.generation import generate, generate_all, generate_batches
 
 END, OTHER_END = 0, 2
 
@@ -40,12 +41,12 @@ def chain(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch):
             seen["ids"] = inputs[0]
 
         def say(_: Any, inputs: tuple[torch.Tensor, ...], __: torch.Tensor) -> torch.Tensor:
-            said = logits(inputs[0])
-            ids = seen["ids"][:, -said.shape[1] :]
+            reply = logits(inputs[0])
+            ids = seen["ids"][:, -reply.shape[1] :]
             for row in range(len(ids)):
                 for at in range(ids.shape[1]):
-                    said[row, at, after.get(int(ids[row, at]), 50)] = 9.0
-            return said
+                    reply[row, at, after.get(int(ids[row, at]), 50)] = 9.0
+            return reply
 
         handles.extend([embed.register_forward_pre_hook(remember), head.register_forward_hook(say)])
         return model
@@ -65,33 +66,60 @@ def test_generation_stops_at_an_end_and_counts_what_comes_before(
     tokenizer.pad_token = pad
     a, b, c = (tokenizer(text)["input_ids"][-1] for text in ("xyz a", "b", "c"))
     stop = END if ends == END else OTHER_END
-    short, long = generate(chain({a: b, b: c, c: stop}), tokenizer, ["xyz a", "x"], longest=6)
+    short, long = generate(chain({a: b, b: c, c: stop}), tokenizer, ["xyz a", "x"], max_new_tokens=6)
     assert (short.text, short.tokens) == ("bc", 2)
     assert long.tokens == 6 and long.text == tokenizer.decode([50] * 6)
 
 
 def test_exactly_so_many_tokens_when_speed_is_measured(chain, model, tokenizer) -> None:
     a, b = (tokenizer(text)["input_ids"][-1] for text in "ab")
-    said = generate(chain({a: b, b: END}), tokenizer, ["a"], longest=5, exactly=True)
-    assert said[0].tokens == 5
+    reply = generate(chain({a: b, b: END}), tokenizer, ["a"], max_new_tokens=5, ignore_eos=True)
+    assert reply[0].tokens == 5
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(model, tokenizer, texts) -> None:
     prompts = [texts["en"][i][: 5 + 9 * i] for i in range(5)]
-    together = generate(model, tokenizer, prompts, longest=6)
-    assert together == [generate(model, tokenizer, [prompt], longest=6)[0] for prompt in prompts]
+    together = generate(model, tokenizer, prompts, max_new_tokens=6)
+    assert together == [generate(model, tokenizer, [prompt], max_new_tokens=6)[0] for prompt in prompts]
 
 
 def test_an_answer_is_cut_when_it_has_no_end(chain, tokenizer) -> None:
     a, b, c = (tokenizer(text)["input_ids"][-1] for text in "abc")
     saying = chain({a: b, b: c, c: END})
-    answers = [generate(saying, tokenizer, ["a"], longest=longest)[0] for longest in (1, 2, 3)]
-    assert [(answer.text, answer.cut) for answer in answers] == [("b", True), ("bc", True), ("bc", False)]
+    answers = [generate(saying, tokenizer, ["a"], max_new_tokens=longest)[0] for longest in (1, 2, 3)]
+    assert [(answer.text, answer.truncated) for answer in answers] == [("b", True), ("bc", True), ("bc", False)]
 
 
 def test_sampled_answers_differ_by_the_seed_alone(model, tokenizer, texts) -> None:
     def sampled(seed: int) -> list[str]:
         torch.manual_seed(seed)
-        return [answer.text for answer in generate(model, tokenizer, texts["en"][:3], longest=8, temperature=1.0)]
+        return [
+            answer.text for answer in generate(model, tokenizer, texts["en"][:3], max_new_tokens=8, temperature=1.0)
+        ]
 
     assert sampled(1) == sampled(1) != sampled(2)
+
+
+def test_batches_are_sorted_by_their_limit_and_skipped_when_done(model, tokenizer, texts, monkeypatch) -> None:
+    prompts, limits, batches = texts["en"][:5], [4, 2, 4, 2, 3], []
+    expected = {i: generate(model, tokenizer, [prompts[i]], max_new_tokens=limits[i])[0] for i in (1, 3)}
+
+    def record(*args: Any, max_new_tokens: int, **kwargs: Any) -> Any:
+        batches.append((args[2], max_new_tokens))
+        return generate(*args, max_new_tokens=max_new_tokens, **kwargs)
+
+    monkeypatch.setattr("lep.modeling.generation.generate", record)
+    results = list(generate_batches(model, tokenizer, prompts, max_new_tokens=limits, batch_size=2, done={4, 0}))
+    assert [list(batch) for batch in results] == [[1, 3], [2]] and results[0] == expected
+    assert batches == [([prompts[1], prompts[3]], 2), ([prompts[2]], 4)]
+    in_order = generate_all(model, tokenizer, prompts, max_new_tokens=limits, batch_size=2, label="x", unit="x")
+    assert len(in_order) == 5 and [in_order[1], in_order[3]] == [expected[1], expected[3]]
+
+
+def test_too_little_memory_is_explained(model, tokenizer, monkeypatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("lep.modeling.generation.generate", fail)
+    with pytest.raises(UsageError, match="too little memory on the accelerator to continue 2 prompts at once; lower x"):
+        list(generate_batches(model, tokenizer, ["a", "b"], max_new_tokens=2, batch_size=2, memory_hint="lower x"))

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from lep.data.document_tokens import document_prefix
+from lep.data.document_tokens import get_document_prefix_id
 from lep.errors import CheckpointError, LepError, TokenizerError
-from lep.modeling.loading import load_model, load_tokenizer, seeded
+from lep.modeling.loading import fork_rng_with_seed, load_model, load_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -20,12 +20,12 @@ from lep.modeling.loading import load_model, load_tokenizer, seeded
 def test_the_prefix_is_the_beginning_or_else_the_end(tokenizers, bos, eos, prefix) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tokenizers["byte_level"])
     tokenizer.bos_token, tokenizer.eos_token = bos, eos
-    assert document_prefix(tokenizer) == prefix
+    assert get_document_prefix_id(tokenizer) == prefix
 
 
 def test_without_either_there_is_none(tokenizers) -> None:
     with pytest.raises(TokenizerError, match="neither a bos_token nor an eos_token"):
-        document_prefix(AutoTokenizer.from_pretrained(tokenizers["metaspace"]))
+        get_document_prefix_id(AutoTokenizer.from_pretrained(tokenizers["metaspace"]))
 
 
 def test_what_transformers_cannot_load_is_named(tmp_path: Path, make_model, tokenizers) -> None:
@@ -61,8 +61,8 @@ def test_random_numbers_outside_are_as_if_nothing_had_happened() -> None:
     expected = torch.rand(3)
     torch.manual_seed(5)
     random.seed(5)
-    with seeded(1):
+    with fork_rng_with_seed(1):
         inside = torch.rand(3)
-    with seeded(1):
+    with fork_rng_with_seed(1):
         assert torch.equal(torch.rand(3), inside)
     assert torch.equal(torch.rand(3), expected)

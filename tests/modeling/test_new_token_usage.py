@@ -1,4 +1,4 @@
-"""What a model writes is counted, and the model is left as it was."""
+"""Generated new tokens are counted, and the model is left as it was."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from lep.modeling import new_token_usage as module
-from lep.modeling.new_token_usage import LENGTH, PROMPT, PROMPTS, continuations, seen_less_often, written_share
-from lep.modeling.trainable_embeddings import TrainableTables
+from lep.modeling.new_token_usage import (
+    CONTINUATION_LENGTH,
+    PROMPT_COUNT,
+    PROMPT_LENGTH,
+    compute_generated_new_fraction,
+    count_rare_new_tokens,
+    generate_continuations,
+)
+from lep.modeling.trainable_embeddings import TrainableEmbeddings
 
 VOCAB, PREFIX, END = 50, 0, 7
 NEW = torch.tensor([3, 20, 48, 49])
@@ -44,51 +51,60 @@ def always(token: int) -> PreTrainedModel:
     return model
 
 
-def documents(count: int = PROMPTS + 4) -> list[list[int]]:
+def documents(count: int = PROMPT_COUNT + 4) -> list[list[int]]:
     generator = torch.Generator().manual_seed(1)
-    return [torch.randint(1, VOCAB, (PROMPT - 1 + i % 4,), generator=generator).tolist() for i in range(count)]
+    return [torch.randint(1, VOCAB, (PROMPT_LENGTH - 1 + i % 4,), generator=generator).tolist() for i in range(count)]
 
 
 @torch.inference_mode()
 def naive(model: PreTrainedModel, prompt: list[int]) -> list[int]:
     """Without a cache, one document at a time."""
     ids = [PREFIX, *prompt]
-    for _ in range(LENGTH):
+    for _ in range(CONTINUATION_LENGTH):
         ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-    return ids[-LENGTH:]
+    return ids[-CONTINUATION_LENGTH:]
 
 
 @pytest.fixture(params=["plain", "trainable"])
 def wrap(request: pytest.FixtureRequest):
-    return (lambda model: TrainableTables(model, new_rows=NEW)) if request.param == "trainable" else lambda model: model
+    return (
+        (lambda model: TrainableEmbeddings(model, new_ids=NEW).causal_lm)
+        if request.param == "trainable"
+        else lambda model: model
+    )
 
 
-def test_what_is_written_is_greedy(wrap) -> None:
-    expected = [naive(make(), document[:PROMPT]) for document in documents() if len(document) >= PROMPT][:PROMPTS]
-    found = continuations(wrap(make()), documents(), prefix=PREFIX)
-    assert found.tolist() == expected and len({tuple(row) for row in expected}) > 1
+def test_generation_is_greedy(wrap) -> None:
+    expected = [naive(make(), document[:PROMPT_LENGTH]) for document in documents() if len(document) >= PROMPT_LENGTH][
+        :PROMPT_COUNT
+    ]
+    ids = generate_continuations(wrap(make()), documents(), prefix_id=PREFIX)
+    assert ids.tolist() == expected and len({tuple(row) for row in expected}) > 1
 
 
-@pytest.mark.parametrize(("token", "share"), [(20, 1.0), (21, 0.0), (END, 0.0)])
-def test_a_model_that_always_says_one_token(wrap, token: int, share: float) -> None:
+@pytest.mark.parametrize(("token", "fraction"), [(20, 1.0), (21, 0.0), (END, 0.0)])
+def test_a_model_that_always_generates_one_token(wrap, token: int, fraction: float) -> None:
     model = wrap(always(token))
-    assert (continuations(model, documents(), prefix=PREFIX) == token).all()
-    assert written_share(model, documents(), new_ids=NEW, prefix=PREFIX) == share
+    assert (generate_continuations(model, documents(), prefix_id=PREFIX) == token).all()
+    assert compute_generated_new_fraction(model, documents(), new_ids=NEW, prefix_id=PREFIX) == fraction
 
 
 def test_as_many_documents_as_are_long_enough_are_continued() -> None:
     model = always(20)
-    for count, expected in ((1, 0), (2, 1), (4, 3), (100, PROMPTS)):
-        assert continuations(model, documents(count), prefix=PREFIX).shape == (expected, LENGTH)
-    assert written_share(model, documents(1), new_ids=NEW, prefix=PREFIX) is None
-    assert written_share(model, [], new_ids=NEW, prefix=PREFIX) is None
+    for count, expected in ((1, 0), (2, 1), (4, 3), (100, PROMPT_COUNT)):
+        assert generate_continuations(model, documents(count), prefix_id=PREFIX).shape == (
+            expected,
+            CONTINUATION_LENGTH,
+        )
+    assert compute_generated_new_fraction(model, documents(1), new_ids=NEW, prefix_id=PREFIX) is None
+    assert compute_generated_new_fraction(model, [], new_ids=NEW, prefix_id=PREFIX) is None
 
 
-def test_rows_that_training_saw_never_or_rarely_are_counted() -> None:
+def test_tokens_that_training_contains_never_or_rarely_are_counted() -> None:
     counts = np.full(VOCAB, 1000)
     counts[[1, 2]] = 0  # old rows are not counted
     counts[[3, 20, 48, 49]] = 0, 1, 99, 100
-    assert [seen_less_often(NEW, counts, times=times) for times in (1, 2, 99, 100, 101)] == [1, 2, 2, 3, 4]
+    assert [count_rare_new_tokens(NEW, counts, min_count=times) for times in (1, 2, 99, 100, 101)] == [1, 2, 2, 3, 4]
 
 
 def modes(model: nn.Module) -> list[bool]:
@@ -97,12 +113,12 @@ def modes(model: nn.Module) -> list[bool]:
 
 def test_the_model_is_left_as_it_was(wrap) -> None:
     model = wrap(make())
-    expected = continuations(model, documents(), prefix=PREFIX)
+    expected = generate_continuations(model, documents(), prefix_id=PREFIX)
     model.train()
     next(model.children()).eval()
     before, state = modes(model), torch.get_rng_state()
     weights = [weight.clone() for weight in model.parameters()]
-    assert torch.equal(continuations(model, documents(), prefix=PREFIX), expected)  # without dropout
+    assert torch.equal(generate_continuations(model, documents(), prefix_id=PREFIX), expected)  # without dropout
     assert modes(model) == before and True in before
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(a, b) and not b.is_inference() for a, b in zip(weights, model.parameters(), strict=True))
@@ -110,7 +126,7 @@ def test_the_model_is_left_as_it_was(wrap) -> None:
 
 def test_a_failure_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make().train()
-    own = model.generation_config
+    original = model.generation_config
 
     def fail(**_: Tensor) -> None:
         assert not model.training
@@ -118,29 +134,29 @@ def test_a_failure_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(model, "generate", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
-        continuations(model, documents(), prefix=PREFIX)
-    assert all(modes(model)) and model.generation_config is own
+        generate_continuations(model, documents(), prefix_id=PREFIX)
+    assert all(modes(model)) and model.generation_config is original
 
 
-def test_what_a_folder_says_about_generation_is_not_followed(caplog: pytest.LogCaptureFixture) -> None:
+def test_generation_settings_of_the_folder_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
     model = make()
-    expected = continuations(model, documents(), prefix=PREFIX)
+    expected = generate_continuations(model, documents(), prefix_id=PREFIX)
     config = model.generation_config
     config.do_sample, config.temperature, config.top_k, config.repetition_penalty = True, 2.0, 3, 5.0
     config.eos_token_id, config.max_length = list(range(VOCAB)), 8
     logging.getLogger("transformers").addHandler(caplog.handler)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = continuations(model, documents(), prefix=PREFIX)
+        ids = generate_continuations(model, documents(), prefix_id=PREFIX)
     logging.getLogger("transformers").removeHandler(caplog.handler)
-    assert torch.equal(found, expected) and model.generation_config is config
+    assert torch.equal(ids, expected) and model.generation_config is config
     assert not caplog.records
 
 
 def test_the_prompts_are_of_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make()
-    monkeypatch.setattr(module, "PROMPTS", 2)
+    monkeypatch.setattr(module, "PROMPT_COUNT", 2)
     seen: list[tuple[int, ...]] = []
-    model.register_forward_pre_hook(lambda _, __, given: seen.append(given["input_ids"].shape), with_kwargs=True)
-    continuations(model, documents(), prefix=PREFIX)
-    assert seen == [(2, PROMPT + 1), *[(2, 1)] * (LENGTH - 1)]  # with a cache
+    model.register_forward_pre_hook(lambda _, __, inputs: seen.append(inputs["input_ids"].shape), with_kwargs=True)
+    generate_continuations(model, documents(), prefix_id=PREFIX)
+    assert seen == [(2, PROMPT_LENGTH + 1), *[(2, 1)] * (CONTINUATION_LENGTH - 1)]  # with a cache

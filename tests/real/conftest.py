@@ -1,4 +1,4 @@
-"""The real tokenizers, from the folder that LEP_REAL_TOKENIZERS names (default build/real); see fetch.sh."""
+"""Real tokenizers, from the folder in LEP_REAL_TOKENIZERS (default build/real); see fetch.sh."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ FOLDER = Path(os.environ.get("LEP_REAL_TOKENIZERS") or Path(__file__).parents[2]
 
 
 class Real:
-    """Tokenizers and maps by name, each read or made once; a test that asks for an absent one is skipped."""
+    """Tokenizers and maps by name, each read or built once; a test that needs a missing one is skipped."""
 
-    @cache  # noqa: B019 (one object for the whole session)
+    @cache  # noqa: B019 (one object per session)
     def tokenizer(self, name: str) -> TokenizerFile:
         if not (FOLDER / name).is_dir():
             pytest.skip(f"no {FOLDER / name}: fetch the real tokenizers with `sh tests/real/fetch.sh`")
@@ -35,15 +35,15 @@ def real() -> Real:
 
 @pytest.fixture(scope="session")
 def lines() -> list[str]:
-    """Two thousand lines, Russian and English, of the demo's text where it is there; else a few."""
+    """Two thousand lines, Russian and English, of the demo's text where it exists; else a few."""
     import json
     from itertools import islice
 
-    found = ["Старый профессор прочитал 1234 страницы.", "The naïve café — “quoted” 3.14 €, 😀!", "  a\tb  c"]
+    lines = ["Старый профессор прочитал 1234 страницы.", "The naïve café — “quoted” 3.14 €, 😀!", "  a\tb  c"]
     inputs = Path(__file__).parents[2] / "build" / "demo" / "inputs"
     for file in (inputs / "ru.jsonl", inputs / "en.jsonl"):
         if file.exists():
             with file.open(encoding="utf-8") as stream:
                 texts = [json.loads(line)["text"] for line in islice(stream, 20_000, 21_000)]
-            found += [part for text in texts for part in text.split("\n") if part][:1000]
-    return found
+            lines += [part for text in texts for part in text.split("\n") if part][:1000]
+    return lines

@@ -1,6 +1,6 @@
-"""Prints, as JSON, the ids of a text by every tokenizer folder given: `python probe_ids.py TEXT_FILE FOLDER…`.
+"""Print the ids of a text in every tokenizer folder as JSON: `python probe_ids.py TEXT_FILE FOLDER…`.
 
-Run by another interpreter, with transformers 4: only the standard library and transformers may be imported.
+Run by a Python with transformers 4; only the standard library and transformers may be imported.
 """
 
 import json
@@ -11,11 +11,11 @@ import transformers
 from transformers import AutoTokenizer
 
 text = Path(sys.argv[1]).read_text(encoding="utf-8")
-found = {}
+report = {}
 for folder in sys.argv[2:]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    found[folder] = {
+    report[folder] = {
         "class": type(tokenizer).__name__,
         "size": len(tokenizer),
         "ids": ids,
@@ -24,4 +24,4 @@ for folder in sys.argv[2:]:
         "chat": tokenizer.chat_template,
         "special": {k: str(v) for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)},
     }
-print(json.dumps({"version": transformers.__version__, "folders": found}))
+print(json.dumps({"version": transformers.__version__, "folders": report}))

@@ -1,4 +1,4 @@
-"""Numbers of a made-up run, like those of the demo."""
+"""Results of a made-up run, similar to those of the demo, as manifests hold them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ HOMES = {"base": "inputs/published", "adapted": "run/pretrain", "instruct": "run
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>"
 
 Write = Callable[..., Path]
-"""Writes the manifest of one room and returns its folder."""
+"""Writes the manifest of one stage and returns its folder."""
 
 
 def collected() -> dict[str, Any]:
-    """Numbers of `collect`."""
+    """Result of `collect`."""
     language = {
         "documents_read": 104409,
         "documents_train": 98112,
@@ -30,7 +30,7 @@ def collected() -> dict[str, Any]:
 
 
 def retokenized() -> dict[str, Any]:
-    """Numbers of `retokenize`."""
+    """Result of `retokenize`."""
     text, other = "Москва, столица России, стоит на Москве-реке.", "«Не спеши», — сказал он и закрыл книгу.\n"
     short = "Мос|ква|,| сто|лица| России|,| сто|ит| на| Моск|ве|-|ре|ке|."
     checks = {"reachable": 3000, "old_ids": 49152, "base_ids": 1000, "round_trips": 1000}
@@ -40,9 +40,9 @@ def retokenized() -> dict[str, Any]:
         "old_tokens": 49152,
         "kept_tokens": 49152,
         "new_tokens": 3000,
-        "vocabulary_size": 52152,
-        "symbols_per_token": {"ru": {"before": 1.31, "after": 2.62}, "en": {"before": 4.2, "after": 4.2}},
-        "proofs": [{"name": name, "held": n, "of": n, "promised": True} for name, n in checks.items()],
+        "vocab_size": 52152,
+        "characters_per_token": {"ru": {"before": 1.31, "after": 2.62}, "en": {"before": 4.2, "after": 4.2}},
+        "checks": [{"name": name, "passed": n, "total": n, "required": True} for name, n in checks.items()],
         "examples": [
             {"text": text, "before": [*text], "after": short.split("|")},
             {"text": other, "before": [*other[:20], "\ufffd", "\ufffd", *other[21:]], "after": brief.split("|")},
@@ -51,11 +51,12 @@ def retokenized() -> dict[str, Any]:
 
 
 def pretrained() -> dict[str, Any]:
-    """Numbers of `pretrain`."""
+    """Result of `pretrain`."""
     curve = [
         {
             "step": 50 * i,
             "tokens": 409_600 * i,
+            "score": 1.7,
             "bits_per_byte": {"ru": 1.72 + 0.9 * exp(-i), "en": 1.214 + 0.02 * exp(-i)},
             "benchmark": {
                 name: {"score": 0.3 + 0.03 * i, "low": 0.25 + 0.03 * i, "high": 0.35 + 0.03 * i}
@@ -70,26 +71,32 @@ def pretrained() -> dict[str, Any]:
 
 
 def tuned() -> dict[str, Any]:
-    """Numbers of `tune`."""
+    """Result of `tune`."""
     losses = [{"step": i, "loss": 0.2 + 2.0 * exp(-i / 12)} for i in range(1, 48)]
     return {"examples": 1500, "trained_tokens": 84_211, "losses": losses}
 
 
 def calibrated() -> dict[str, Any]:
-    """Numbers of `calibrate`."""
-    return {"answers": 1520, "kept": 1412, "examples": 1612, "trained_tokens": 91_000, "losses": tuned()["losses"]}
+    """Result of `calibrate`."""
+    return {
+        "answers": 1520,
+        "kept_answers": 1412,
+        "examples": 1612,
+        "trained_tokens": 91_000,
+        "losses": tuned()["losses"],
+    }
 
 
 def propagated(method: str) -> dict[str, Any]:
-    """Numbers of `propagate`; swap fits nothing."""
+    """Result of `propagate`; swap fits nothing."""
     fields = ("rows", "rank", "condition", "residual", "residual_heldout", "coverage", "distance_from_identity")
     values = (52152, 576, 91.04 if method == "conversion" else 123456.0, 0.402, 0.413, 1.0, 0.305)
     fit = dict.fromkeys(fields) if method == "swap" else dict(zip(fields, values, strict=True))
-    return {"method": method, "tables": {"embed": fit}}
+    return {"method": method, "fits": {"embed": fit}}
 
 
 def evaluated() -> dict[str, Any]:
-    """Numbers of `evaluate`; one answer is hostile."""
+    """Result of `evaluate`; one answer is hostile."""
     models = {name: _model(name, index) for index, name in enumerate(NAMES)}
     prompts = [("copy_ru", "Повтори: на дворе трава", "на дворе трава"), ("copy_en", "Repeat: red lorry", "red lorry")]
     answers = [
@@ -107,7 +114,7 @@ def evaluated() -> dict[str, Any]:
     opening = "Весной 1861 года в Петербурге"
     text = " было холодно и сыро, и снег лежал на крышах ещё долго; но уже пахло водой, и на Неве трещал лёд."
     texts = {name: {"text": text[: 30 + 12 * i], "tokens": 64} for i, name in enumerate(NAMES)}
-    shown = {"answers": answers, "continuations": [{"prompt": opening, "texts": texts}]}
+    shown = {"answers": answers, "continuations": [{"prompt": opening, "outputs": texts}]}
     measures = {"benchmark": benchmark(), "efficiency": efficiency(), "side_effects": side_effects()}
     return {"models": models, **shown, **measures}
 
@@ -122,11 +129,11 @@ GROUPS = {
 
 
 def benchmark(*, missing: str = "", **settings: Any) -> dict[str, Any]:
-    """What `evaluate` tells of Darumeru; `missing` failed with every model."""
+    """Benchmark scores; the task `missing` failed with every model."""
     models = {name: _benchmarked(0.4 + 0.03 * index, missing) for index, name in enumerate(NAMES)}
     differences = {name: _changes(0.03 * index, models[name]) for index, name in enumerate(NAMES) if index}
-    asked = {"variant": "paper", "limit": None, "data": None, "seed": 0, **settings}
-    return {"settings": asked, "models": models, "differences": differences}
+    protocol = {"variant": "paper", "limit": None, "data": None, "seed": 0, **settings}
+    return {"settings": protocol, "models": models, "differences": differences}
 
 
 def _benchmarked(score: float, missing: str) -> dict[str, Any]:
@@ -136,38 +143,42 @@ def _benchmarked(score: float, missing: str) -> dict[str, Any]:
         for group, names in GROUPS.items()
         for task in names
     }
-    lacking = [name for name, task in tasks.items() if "error" in task]
-    groups = {group: estimate | {"missing": [n for n in lacking if tasks[n]["group"] == group]} for group in GROUPS}
-    rest = {"micro": None if lacking else estimate, "missing": lacking}
-    return {"shots": 0, "chat_template": True, "tasks": tasks, "groups": groups, **rest}
+    failed = [name for name, task in tasks.items() if "error" in task]
+    groups = {group: estimate | {"missing": [n for n in failed if tasks[n]["group"] == group]} for group in GROUPS}
+    rest = {"micro_average": None if failed else estimate, "missing": failed}
+    return {"num_fewshot": 0, "chat_template": True, "tasks": tasks, "groups": groups, **rest}
 
 
 def efficiency() -> dict[str, Any]:
-    """What `evaluate` tells of speed and memory: new vocabularies write Russian twice as fast."""
-    asked = {"language": "ru", "prompts": 8, "prompt_tokens": 256, "new_tokens": 64, "rounds": 6, "device": "cpu"}
+    """Speed and memory: new vocabularies generate Russian twice as fast."""
+    sizes = {"batch_size": 8, "prompt_tokens": 256, "generated_tokens": 64}
+    protocol = {"language": "ru", **sizes, "rounds": 6, "device": "cpu", "threads": 2}
     models = {name: _efficient(2.62 if _is_new(name) else 1.31) for name in NAMES}
     ratios = {name: _ratios(2.0 if _is_new(name) else 1.0) for name in NAMES[1:]}
-    return {"settings": asked | {"threads": 2}, "models": models, "ratios": ratios}
+    return {"settings": protocol, "models": models, "ratios": ratios}
 
 
 def _is_new(name: str) -> bool:
     return name not in ("base", "instruct")
 
 
-def _efficient(symbols: float) -> dict[str, Any]:
+def _efficient(characters: float) -> dict[str, Any]:
     def at(speed: float) -> dict[str, Any]:
         return {"value": speed, "interval": [0.95 * speed, 1.05 * speed]}
 
-    def text(symbols: float) -> dict[str, Any]:
-        counted = {"cache_per_1000_characters": 23_040_000 / symbols, "context_characters": 8192 * symbols}
-        speeds = {"reading": at(800 * symbols), "writing": at(190 * symbols)}
-        return {"symbols_per_token": at(symbols), "bytes_per_token": at(1.8 * symbols), **speeds, **counted}
+    def text(characters: float) -> dict[str, Any]:
+        counts = {
+            "kv_cache_bytes_per_1000_characters": 23_040_000 / characters,
+            "context_characters": 8192 * characters,
+        }
+        speeds = {"prefill": at(800 * characters), "decode": at(190 * characters)}
+        return {"characters_per_token": at(characters), "bytes_per_token": at(1.8 * characters), **speeds, **counts}
 
     return {
-        "tokens_per_second": {"reading": at(800.0), "writing": at(190.0)},
-        "memory": {"weights": 270_000_000, "cache_per_token": 23_040, "cache_fixed": None, "peak": None},
+        "tokens_per_second": {"prefill": at(800.0), "decode": at(190.0)},
+        "memory": {"weight_bytes": 270_000_000, "kv_cache_bytes_per_token": 23_040},
         "context": {"tokens": 8192, "sliding_window": 4096},
-        "texts": {"en": text(4.2), "ru": text(symbols)},
+        "texts": {"en": text(4.2), "ru": text(characters)},
     }
 
 
@@ -176,16 +187,16 @@ def _ratios(times: float) -> dict[str, Any]:
         return {"ratio": ratio, "interval": [ratio - 0.1, ratio + 0.1]}
 
     def text(times: float) -> dict[str, Any]:
-        counted = {"cache_per_1000_characters": {"ratio": 1 / times}, "context_characters": {"ratio": times}}
-        return {"symbols_per_token": over(times), "reading": over(times), "writing": over(times), **counted}
+        counts = {"kv_cache_bytes_per_1000_characters": {"ratio": 1 / times}, "context_characters": {"ratio": times}}
+        return {"characters_per_token": over(times), "prefill": over(times), "decode": over(times), **counts}
 
-    same = {"reading": over(1.0), "writing": over(1.0)}
+    same = {"prefill": over(1.0), "decode": over(1.0)}
     texts = {"en": text(1.0), "ru": text(times)}
-    return {"against": "base", "tokens_per_second": same, "weights": {"ratio": 1.04}, "texts": texts}
+    return {"reference": "base", "tokens_per_second": same, "weight_bytes": {"ratio": 1.04}, "texts": texts}
 
 
 def side_effects() -> dict[str, Any]:
-    """What `evaluate` tells of other languages: later models are worse in German, and not in Azerbaijani."""
+    """Side effects: later models are worse in German, and not in Azerbaijani."""
 
     def at(bits: float) -> dict[str, Any]:
         return {"value": bits, "interval": [bits - 0.02, bits + 0.02]}
@@ -202,7 +213,7 @@ def side_effects() -> dict[str, Any]:
         same = {"difference": 0.0, "interval": [-0.01, 0.01]}
         better = {"difference": 0.05 * index, "interval": [0.05 * index - 0.1, 0.05 * index + 0.1]}
         bits, probes = {"de": worse, "az": same}, {"arithmetic": better, "code": better}
-        differences |= {name: {"against": "base", "bits_per_byte": bits, "probes": probes}} if index else {}
+        differences |= {name: {"reference": "base", "bits_per_byte": bits, "probes": probes}} if index else {}
     return {"texts": {}, "models": models, "differences": differences}
 
 
@@ -211,7 +222,7 @@ def _changes(difference: float, model: dict[str, Any]) -> dict[str, Any]:
     change = {"difference": difference, "interval": [difference - 0.1, difference + 0.1]}
     tasks = {name: change for name, task in model["tasks"].items() if "error" not in task}
     groups = dict.fromkeys(model["groups"], change)
-    return {"against": NAMES[0], "tasks": tasks, "groups": groups, "micro": model["micro"] and change}
+    return {"reference": NAMES[0], "tasks": tasks, "groups": groups, "micro_average": model["micro_average"] and change}
 
 
 def _model(name: str, index: int) -> dict[str, Any]:
@@ -223,7 +234,7 @@ def _model(name: str, index: int) -> dict[str, Any]:
         else None
     )
     return {
-        "symbols_per_token": {"ru": 2.62 if new else 1.31, "en": 4.2},
+        "characters_per_token": {"ru": 2.62 if new else 1.31, "en": 4.2},
         "bits_per_byte": {"ru": round(1.61 + 0.0213 * index, 4), "en": round(1.2 + 0.0101 * index, 4)},
         "skills": scores,
         "speed": {

@@ -1,4 +1,4 @@
-"""The page in a browser: it stands, it is silent, it asks for nothing, and it fits a phone, the night and paper."""
+"""The page in a browser: no errors, no requests, and layouts for phones, dark mode and print."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lep.reporting.page.render import render
-from lep.reporting.run_data import gather
+from lep.reporting.page.render import render_page
+from lep.reporting.run_data import load_run_data
 
 from .browser import CHROMIUM, Tab, tab
 from .made_up import NAMES
@@ -20,71 +20,73 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no 
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    """One for all tests."""
-    with tab(tmp_path_factory.mktemp("browser")) as found:
-        yield found
+    """One browser for all tests."""
+    with tab(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
 
 
 @pytest.fixture(params=["en", "ru"])
-def shown(request: pytest.FixtureRequest, chromium: Tab, run: Path, tmp_path: Path) -> Tab:
-    """The page of the whole made-up run, open."""
-    return _open(chromium, render(gather(run), title="A run", paper=ROWS, language=request.param), tmp_path)
+def page(request: pytest.FixtureRequest, chromium: Tab, run: Path, tmp_path: Path) -> Tab:
+    """The page of the made-up run, opened."""
+    return _open(
+        chromium, render_page(load_run_data(run), title="A run", paper_rows=ROWS, language=request.param), tmp_path
+    )
 
 
-def test_the_page_stands_and_is_silent(shown: Tab) -> None:
-    assert shown.value("document.querySelectorAll('svg').length") == CHARTS
-    assert shown.value("[...document.querySelectorAll('svg')].every(it => it.getBoundingClientRect().height > 50)")
-    text = shown.value("document.body.innerText")
+def test_the_page_has_no_errors_and_makes_no_requests(page: Tab) -> None:
+    assert page.value("document.querySelectorAll('svg').length") == CHARTS
+    assert page.value("[...document.querySelectorAll('svg')].every(it => it.getBoundingClientRect().height > 50)")
+    text = page.value("document.body.innerText")
     assert all(name in text for name in NAMES)
-    assert _complaints(shown) == []
-    addresses = [event["request"]["url"] for event in shown.happened("Network.requestWillBeSent")]
-    assert [address for address in addresses if not address.startswith("data:")] == [shown.value("document.URL")]
+    assert _errors(page) == []
+    addresses = [event["request"]["url"] for event in page.happened("Network.requestWillBeSent")]
+    assert [address for address in addresses if not address.startswith("data:")] == [page.value("document.URL")]
 
 
-def test_complaints_would_be_heard(chromium: Tab, tmp_path: Path, run: Path) -> None:
-    """The control: what the page forbids itself."""
-    page = render(gather(run), title="A run").replace("</main>", "<script>1</script></main>")
-    assert "script" in str(_complaints(_open(chromium, page, tmp_path)))
+def test_errors_are_detected(chromium: Tab, tmp_path: Path, run: Path) -> None:
+    """Control: a script, which the policy of the page forbids."""
+    page = render_page(load_run_data(run), title="A run").replace("</main>", "<script>1</script></main>")
+    assert "script" in str(_errors(_open(chromium, page, tmp_path)))
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1200])
-def test_nothing_is_wider_than_the_screen(shown: Tab, width: int) -> None:
-    shown.resize(width)
-    shown.value("document.querySelectorAll('details').forEach(it => it.open = true)")
-    assert shown.value("document.documentElement.scrollWidth") == width
+def test_nothing_is_wider_than_the_screen(page: Tab, width: int) -> None:
+    page.resize(width)
+    page.value("document.querySelectorAll('details').forEach(it => it.open = true)")
+    assert page.value("document.documentElement.scrollWidth") == width
     outside = (
         "[...document.querySelectorAll('main *, header *')]"
         f".filter(it => !it.closest('.scroll, thead') && it.getBoundingClientRect().right > {width + 1})"
         ".map(it => it.outerHTML.slice(0, 80))"
     )
-    assert shown.value(outside) == []
+    assert page.value(outside) == []
 
 
-def test_by_night_charts_are_light_on_dark(shown: Tab) -> None:
+def test_charts_are_light_on_dark_in_dark_mode(page: Tab) -> None:
     ink = "getComputedStyle(document.querySelector('#models svg text')).fill"
-    shown.media(scheme="light")
-    day = (shown.value("getComputedStyle(document.body).backgroundColor"), shown.value(ink))
-    shown.media(scheme="dark")
-    night = (shown.value("getComputedStyle(document.body).backgroundColor"), shown.value(ink))
-    shown.media()
-    assert _bright(day[0]) > 600 > _bright(day[1])
-    assert _bright(night[0]) < 150 < _bright(night[1])
+    page.media(scheme="light")
+    light = (page.value("getComputedStyle(document.body).backgroundColor"), page.value(ink))
+    page.media(scheme="dark")
+    dark = (page.value("getComputedStyle(document.body).backgroundColor"), page.value(ink))
+    page.media()
+    assert _brightness(light[0]) > 600 > _brightness(light[1])
+    assert _brightness(dark[0]) < 150 < _brightness(dark[1])
 
 
-def test_all_is_printed(shown: Tab) -> None:
-    """What is folded on the screen unfolds on paper."""
-    pdf = b64decode(shown.call("Page.printToPDF", printBackground=True)["data"])
+def test_folded_parts_are_printed(page: Tab) -> None:
+    """Parts that are folded on the screen unfold in print."""
+    pdf = b64decode(page.call("Page.printToPDF", printBackground=True)["data"])
     assert pdf.startswith(b"%PDF")
     assert len(pdf) > 50_000
-    shown.media(kind="print")
+    page.media(kind="print")
     folded = "[...document.querySelectorAll('details:not([open]) > :not(summary)')].map(it => it.checkVisibility())"
-    hidden = shown.value(f"{folded}.filter(it => !it).length")
-    shown.media()
+    hidden = page.value(f"{folded}.filter(it => !it).length")
+    page.media()
     assert hidden == 0
 
 
-def test_keys_unfold_and_move_what_is_wide(shown: Tab) -> None:
-    assert shown.value("[...document.querySelectorAll('summary, .scroll, nav a')].every(it => it.tabIndex === 0)")
+def test_folded_and_wide_parts_can_be_focused(page: Tab) -> None:
+    assert page.value("[...document.querySelectorAll('summary, .scroll, nav a')].every(it => it.tabIndex === 0)")
 
 
 def _open(chromium: Tab, page: str, folder: Path) -> Tab:
@@ -95,10 +97,10 @@ def _open(chromium: Tab, page: str, folder: Path) -> Tab:
     return chromium
 
 
-def _complaints(shown: Tab) -> list[object]:
-    return shown.happened("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
+def _errors(page: Tab) -> list[object]:
+    return page.happened("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
 
 
-def _bright(colour: str) -> int:
-    """Sum of red, green and blue."""
-    return sum(int(part) for part in colour.strip("rgb()").split(","))
+def _brightness(color: str) -> int:
+    """Return the sum of red, green and blue."""
+    return sum(int(part) for part in color.strip("rgb()").split(","))

@@ -1,4 +1,4 @@
-"""A judge's grade is read strictly, and it is not asked about what rules tell."""
+"""Scores of a judge are parsed strictly, and rules score what needs no judge."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from lep.modeling.generation import Answer
-from lep.sampling.backends import Keep, Messages, NoAnswer
-from lep.sampling.llm_judge import JUDGE_PROMPT, grade_by_model, question, read_verdict
-from lep.sampling.rule_judge import Grade
+from lep.results.evaluation import GeneratedText
+from lep.sampling.backends import Failure, Messages, OnResult
+from lep.sampling.llm_judge import JUDGE_PROMPT, build_judge_message, parse_judge_reply, score_by_llm
+from lep.sampling.rule_judge import Score
 
 PROMPT: Messages = [
     {"role": "system", "content": "Be kind."},
@@ -20,20 +20,20 @@ PROMPT: Messages = [
 
 
 @pytest.mark.parametrize(
-    ("said", "grade"),
+    ("text", "score"),
     [
-        ("Right and short.\nGrade: 5", Grade(5, (), "Right and short.")),
-        ("A bit\nlong.\n\n**Grade: 4**\n", Grade(4, (), "A bit long.")),
-        ("Grade: 1", Grade(1)),
-        ("grade 4 of 5.\nGrade:3.", Grade(3, (), "grade 4 of 5.")),
+        ("Right and short.\nGrade: 5", Score(5, (), "Right and short.")),
+        ("A bit\nlong.\n\n**Grade: 4**\n", Score(4, (), "A bit long.")),
+        ("Grade: 1", Score(1)),
+        ("grade 4 of 5.\nGrade:3.", Score(3, (), "grade 4 of 5.")),
     ],
 )
-def test_a_grade_stands_alone_in_the_last_line(said, grade) -> None:
-    assert read_verdict(Answer(said, 5)) == grade
+def test_a_score_is_alone_in_the_last_line(text, score) -> None:
+    assert parse_judge_reply(GeneratedText(text, 5)) == score
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         "",
         "5",
@@ -46,46 +46,50 @@ def test_a_grade_stands_alone_in_the_last_line(said, grade) -> None:
         "Grade: N",
     ],
 )
-def test_what_is_no_grade_is_not_guessed(said) -> None:
-    assert read_verdict(Answer(said, 5)) == Grade(None, ("no grade",), said)
+def test_other_replies_have_no_score(text) -> None:
+    assert parse_judge_reply(GeneratedText(text, 5)) == Score(None, ("no score",), text)
 
 
-def test_the_judge_may_be_silent() -> None:
-    assert read_verdict(NoAnswer("HTTP 400")) == Grade(None, ("no grade",), "HTTP 400")
+def test_a_failure_of_the_judge_has_no_score() -> None:
+    assert parse_judge_reply(Failure("HTTP 400")) == Score(None, ("no score",), "HTTP 400")
 
 
 def test_the_judge_reads_the_conversation_and_the_answer() -> None:
-    asked = question(PROMPT, Answer(" {Четыре}.\n", 3))
-    assert "system: Be kind.\n\nuser: Сколько {ног} у кошки?\n" in asked
-    assert "[The answer to grade]\n{Четыре}.\n" in asked
-    assert asked.endswith("Grade: N\n") and len(asked) < len(JUDGE_PROMPT) + 60
+    message = build_judge_message(PROMPT, GeneratedText(" {Четыре}.\n", 3))
+    assert "system: Be kind.\n\nuser: Сколько {ног} у кошки?\n" in message
+    assert "[The answer to grade]\n{Четыре}.\n" in message
+    assert message.endswith("Grade: N\n") and len(message) < len(JUDGE_PROMPT) + 60
 
 
-def test_only_whole_answers_are_judged(tmp_path: Path) -> None:
-    asked: list[str] = []
+def test_only_complete_answers_are_judged(tmp_path: Path) -> None:
+    judged: list[str] = []
 
     class Judge:
-        def answer(self, wanted: Any, *, decoding: Any, done: Any, keep: Keep) -> None:
+        def complete(self, requests: Any, *, decoding: Any, done_keys: Any, on_result: OnResult) -> None:
             assert decoding.temperature == 0
-            for one in wanted:
-                asked.append(one.place)
-                keep(one, Answer("Good.\nGrade: 4" if "да" in one.messages[0]["content"] else "Well…", 4))
+            for request in requests:
+                judged.append(request.place)
+                text = "Good.\nGrade: 4" if "да" in request.messages[0]["content"] else "Well…"
+                on_result(request, GeneratedText(text, 4))
 
     answers = [
-        Answer("да, конечно", 3),
-        NoAnswer("HTTP 500"),
-        Answer("нет, что вы", 3),
-        Answer("", 0),
-        Answer("да", 9, cut=True),
+        GeneratedText("да, конечно", 3),
+        Failure("HTTP 500"),
+        GeneratedText("нет, что вы", 3),
+        GeneratedText("", 0),
+        GeneratedText("да", 9, truncated=True),
     ]
-    answered = [(PROMPT, answer, f"p:{number}") for number, answer in enumerate(answers)]
-    grades = grade_by_model(Judge(), answered, file=tmp_path / "judging.jsonl")
-    assert grades == [
-        Grade(4, (), "Good."),
-        Grade(None, ("no answer",), "HTTP 500"),
-        Grade(None, ("no grade",), "Well…"),
-        Grade(None, ("empty",)),
-        Grade(2, ("cut", "short")),
+    judged_answers = [(PROMPT, answer, f"p:{number}") for number, answer in enumerate(answers)]
+    scores = score_by_llm(Judge(), judged_answers, file=tmp_path / "judgments.jsonl")
+    assert scores == [
+        Score(4, (), "Good."),
+        Score(None, ("no answer",), "HTTP 500"),
+        Score(None, ("no score",), "Well…"),
+        Score(None, ("empty",)),
+        Score(2, ("truncated", "short")),
     ]
-    assert asked == ["p:0", "p:2"]
-    assert [json.loads(line)["row"] for line in (tmp_path / "judging.jsonl").read_text().splitlines()] == [0, 1]
+    assert judged == ["p:0", "p:2"]
+    assert [json.loads(line)["prompt_index"] for line in (tmp_path / "judgments.jsonl").read_text().splitlines()] == [
+        0,
+        1,
+    ]

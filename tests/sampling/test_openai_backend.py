@@ -1,4 +1,4 @@
-"""A real server answers as the model itself does; whatever it refuses is told, and its death costs no answer."""
+"""A real server gives the answers of its model; refusals are explained, and its death costs no answer."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ from typing import Any
 
 import pytest
 
-from lep.config import Endpoint
 from lep.errors import EndpointError, UsageError
-from lep.modeling.generation import Answer
-from lep.sampling import openai_backend as endpoint
-from lep.sampling.backends import Asked, Decoding, Keep, Local, Messages, NoAnswer, answer_all
-from lep.sampling.openai_backend import Served
+from lep.results.evaluation import GeneratedText
+from lep.sampling import openai_backend
+from lep.sampling.backends import (
+    DecodingConfig,
+    Failure,
+    Messages,
+    OnResult,
+    Request,
+    TransformersBackend,
+    complete_all,
+)
+from lep.sampling.openai_backend import OpenAIBackend
 
-GREEDY = Decoding(longest=6)
+GREEDY = DecodingConfig(max_new_tokens=6)
 KEY = "sk-secret"
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "RETRIES", 1)
+def few_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_backend, "MAX_RETRIES", 1)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
@@ -44,69 +51,71 @@ def prompts(texts) -> list[tuple[Messages, str]]:
     return [([{"role": "user", "content": texts["en"][i][: 9 + i]}], f"prompts.jsonl:{i + 1}") for i in range(8)]
 
 
-def ask(who: Any, prompts: Sequence[tuple[Messages, str]], file: Path, **more: Any) -> list[list[Answer | NoAnswer]]:
-    return answer_all(who, prompts, file=file, label="answering", **{"decoding": GREEDY, **more})
+def complete_prompts(
+    backend: Any, prompts: Sequence[tuple[Messages, str]], file: Path, **options: Any
+) -> list[list[GeneratedText | Failure]]:
+    return complete_all(backend, prompts, file=file, label="answering", **{"decoding": GREEDY, **options})
 
 
-def test_a_server_says_what_the_model_says(server, folder, prompts, tmp_path) -> None:
-    served = ask(Served(Endpoint(url=server.url, model=str(folder))), prompts, tmp_path / "a")
-    assert served == ask(Local(folder, "float32"), prompts, tmp_path / "b")
+def test_a_server_answers_as_the_model(server, folder, prompts, tmp_path) -> None:
+    served = complete_prompts(OpenAIBackend(server.url, str(folder)), prompts, tmp_path / "a")
+    assert served == complete_prompts(TransformersBackend(folder, "float32"), prompts, tmp_path / "b")
     assert len({answers[0] for answers in served}) > len(prompts) / 2
 
 
 def test_sampled_candidates_differ(server, folder, prompts, tmp_path) -> None:
-    who = Served(Endpoint(url=server.url, model=str(folder), requests=1))
-    sampled = Decoding(longest=6, temperature=1.5, seed=1)
-    found = ask(who, prompts[:2], tmp_path / "a", decoding=sampled, candidates=2)
-    assert all(len({answer.text for answer in answers}) == 2 for answers in found)
+    backend = OpenAIBackend(server.url, str(folder), max_concurrent_requests=1)
+    sampled = DecodingConfig(max_new_tokens=6, temperature=1.5, seed=1)
+    answers = complete_prompts(backend, prompts[:2], tmp_path / "a", decoding=sampled, num_candidates=2)
+    assert all(len({answer.text for answer in candidates}) == 2 for candidates in answers)
 
 
-def test_a_server_that_dies_costs_no_answer(server, folder, prompts, tmp_path) -> None:
-    who = Served(Endpoint(url=server.url, model=str(folder), requests=2))
-    unbroken = ask(who, prompts, tmp_path / "a")
+def test_a_server_failure_loses_no_answer(server, folder, prompts, tmp_path) -> None:
+    backend = OpenAIBackend(server.url, str(folder), max_concurrent_requests=2)
+    unbroken = complete_prompts(backend, prompts, tmp_path / "a")
 
-    class Dying(Served):
-        def answer(self, asked: Sequence[Asked], *, decoding: Decoding, done: Any, keep: Keep) -> None:
-            def keep_and_kill(one: Asked, said: Answer | NoAnswer) -> None:
-                keep(one, said)
-                if one.row == 3:
+    class Dying(OpenAIBackend):
+        def complete(
+            self, requests: Sequence[Request], *, decoding: DecodingConfig, done_keys: Any, on_result: OnResult
+        ) -> None:
+            def keep_and_kill(request: Request, result: GeneratedText | Failure) -> None:
+                on_result(request, result)
+                if request.prompt_index == 3:
                     server.kill()
 
-            super().answer(asked, decoding=decoding, done=done, keep=keep_and_kill)
+            super().complete(requests, decoding=decoding, done_keys=done_keys, on_result=keep_and_kill)
 
-    with pytest.raises(EndpointError) as told:
-        ask(Dying(who.endpoint), prompts, tmp_path / "b")
+    with pytest.raises(EndpointError) as error:
+        complete_prompts(Dying(backend.base_url, backend.model, max_concurrent_requests=2), prompts, tmp_path / "b")
     kept = len((tmp_path / "b").read_text().splitlines())
     assert 4 <= kept <= 5
-    assert str(told.value).startswith(f"{server.url}, model {str(folder)!r}: does not answer (")
-    assert f"{kept} of 8 answers are kept, and the same command goes on after them" in str(told.value)
-    with pytest.raises(EndpointError, match="is the server up, and the address right"):
-        ask(who, prompts, tmp_path / "b")
+    assert str(error.value).startswith(f"{server.url}, model {str(folder)!r}: does not answer (")
+    assert f"{kept} of 8 answers are kept, and the same command continues after them" in str(error.value)
+    with pytest.raises(EndpointError, match="is the server up, and base_url right"):
+        complete_prompts(backend, prompts, tmp_path / "b")
     server.start()
-    assert ask(who, prompts, tmp_path / "b") == unbroken
+    assert complete_prompts(backend, prompts, tmp_path / "b") == unbroken
     assert len((tmp_path / "b").read_text().splitlines()) == 8
 
 
-def test_a_prompt_that_the_server_refuses_is_no_reason_to_stop(server, folder, prompts, tmp_path) -> None:
+def test_a_refused_prompt_is_a_failure_of_its_own(server, folder, prompts, tmp_path) -> None:
     system: Messages = [{"role": "system", "content": "Be brief."}, *prompts[0][0]]
-    who = Served(Endpoint(url=server.url, model=str(folder)))
-    found = ask(who, [(system, "p:1"), *prompts[:2]], tmp_path / "a")
-    assert found[0] == [NoAnswer("HTTP 500: Internal Server Error")]
-    assert all(isinstance(answers[0], Answer) for answers in found[1:])
+    backend = OpenAIBackend(server.url, str(folder))
+    answers = complete_prompts(backend, [(system, "p:1"), *prompts[:2]], tmp_path / "a")
+    assert answers[0] == [Failure("HTTP 500: Internal Server Error")]
+    assert all(isinstance(candidates[0], GeneratedText) for candidates in answers[1:])
 
 
-def test_what_no_prompt_would_change_stops_the_work(server, folder, prompts, tmp_path) -> None:
+def test_errors_that_no_prompt_would_change_end_the_run(server, folder, prompts, tmp_path) -> None:
     def refuse(message: str, **changes: Any) -> None:
-        values = {"url": server.url, "model": str(folder)} | changes
+        values = {"base_url": server.url, "model": str(folder)} | changes
         with pytest.raises(EndpointError, match=message):
-            ask(Served(Endpoint(**values)), prompts, tmp_path / "a")
+            complete_prompts(OpenAIBackend(**values), prompts, tmp_path / "a")
 
-    refuse(r"HTTP 404: .*Not Found.*mostly in /v1, and .* under this name\?$", url=server.url.removesuffix("/v1"))
+    refuse(r"HTTP 404: .*Not Found.*usually in /v1, and .* under this name\?$", base_url=server.url.removesuffix("/v1"))
     refuse("model '/no/such/model': HTTP 500", model="/no/such/model")
-    refuse("does not answer", url="http://127.0.0.1:9/v1")
-    refuse("does not answer", url="localhost")
-    with pytest.raises(ValueError, match="Port could not be cast to integer value as '80a0'"):
-        Endpoint(url="http://localhost:80a0/v1", model="m")
+    refuse("does not answer", base_url="http://127.0.0.1:9/v1")
+    refuse("does not answer", base_url="localhost")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -114,10 +123,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
-        given = self.headers["authorization"].removeprefix("Bearer ")
-        said = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": None}}]}
-        code, body = self.server.answers[given != KEY]  # pyright: ignore[reportAttributeAccessIssue]
-        text = json.dumps(said if body is None else {"error": {"message": f"{body} {given}"}})
+        api_key = self.headers["authorization"].removeprefix("Bearer ")
+        success = {
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": None}}]
+        }
+        code, body = self.server.answers[api_key != KEY]  # pyright: ignore[reportAttributeAccessIssue]
+        text = json.dumps(success if body is None else {"error": {"message": f"{body} {api_key}"}})
         kind = "application/json"
         if not self.path.startswith("/v1/"):
             kind, text = "text/html", "<h1>Welcome</h1>"
@@ -141,30 +152,32 @@ def locked() -> Iterator[ThreadingHTTPServer]:
     server.server_close()
 
 
-def test_the_key_comes_from_the_variable_and_goes_nowhere(locked, prompts, tmp_path, monkeypatch) -> None:
-    settings = Endpoint(url=f"http://127.0.0.1:{locked.server_port}/v1", model="m", key_variable="MY_KEY")
-    with pytest.raises(EndpointError, match=r"wants a key \(HTTP 401\); MY_KEY is not set"):
-        ask(Served(settings), prompts, tmp_path / "a")
+def test_the_key_is_read_from_the_environment_and_stored_nowhere(locked, prompts, tmp_path, monkeypatch) -> None:
+    backend = OpenAIBackend(f"http://127.0.0.1:{locked.server_port}/v1", "m", api_key_env="MY_KEY")
+    with pytest.raises(EndpointError, match=r"requires an API key \(HTTP 401\); MY_KEY is not set"):
+        complete_prompts(backend, prompts, tmp_path / "a")
     monkeypatch.setenv("MY_KEY", "sk-other")
-    with pytest.raises(EndpointError, match="MY_KEY is set to something else than it wants") as told:
-        ask(Served(settings), prompts, tmp_path / "a")
-    assert "sk-other" not in str(told.value)
+    with pytest.raises(EndpointError, match="MY_KEY is set to a key that it refuses") as error:
+        complete_prompts(backend, prompts, tmp_path / "a")
+    assert "sk-other" not in str(error.value)
     monkeypatch.setenv("MY_KEY", KEY)
-    assert ask(Served(settings), prompts, tmp_path / "a") == [[Answer("", 0)]] * 8
+    assert complete_prompts(backend, prompts, tmp_path / "a") == [[GeneratedText("", 0)]] * 8
     locked.answers[0] = (429, "too many of")
-    with pytest.raises(EndpointError, match=r"HTTP 429: .*too many of ….*lower endpoint.requests, or wait") as told:
-        ask(Served(settings), prompts, tmp_path / "b")
-    assert all(KEY not in words for words in (str(told.value), repr(settings), (tmp_path / "a").read_text()))
+    with pytest.raises(
+        EndpointError, match=r"HTTP 429: .*too many of ….*lower max_concurrent_requests of the endpoint, or wait"
+    ) as error:
+        complete_prompts(backend, prompts, tmp_path / "b")
+    assert all(KEY not in words for words in (str(error.value), repr(backend), (tmp_path / "a").read_text()))
 
 
-def test_what_is_no_endpoint_is_named(locked, prompts, tmp_path, monkeypatch) -> None:
+def test_another_kind_of_server_is_named(locked, prompts, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
-    settings = Endpoint(url=f"http://127.0.0.1:{locked.server_port}", model="m", key_variable="MY_KEY")
+    backend = OpenAIBackend(f"http://127.0.0.1:{locked.server_port}", "m", api_key_env="MY_KEY")
     with pytest.raises(EndpointError, match=r"has no choices; is this an OpenAI-compatible server\?"):
-        ask(Served(settings), prompts, tmp_path / "a")
+        complete_prompts(backend, prompts, tmp_path / "a")
 
 
-def test_without_the_package_it_is_named(prompts, tmp_path, without) -> None:
+def test_a_missing_package_is_named(prompts, tmp_path, without) -> None:
     without("openai")
     with pytest.raises(UsageError, match=r"an endpoint needs openai>=[\d.]+: pip install 'lep\[serve\]'"):
-        ask(Served(Endpoint(url="http://127.0.0.1:9/v1", model="m")), prompts, tmp_path / "a")
+        complete_prompts(OpenAIBackend("http://127.0.0.1:9/v1", "m"), prompts, tmp_path / "a")

@@ -1,4 +1,4 @@
-"""Rules find what a good answer cannot look like, and nothing else."""
+"""Rules find issues of form, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from lep.modeling.generation import Answer
-from lep.sampling.backends import Messages, NoAnswer
-from lep.sampling.rule_judge import FAULTS, REFUSALS, Grade, grade_by_rules, repeated_share
+from lep.results.evaluation import GeneratedText
+from lep.sampling.backends import Failure, Messages
+from lep.sampling.rule_judge import ISSUE_PENALTIES, REFUSAL_PATTERNS, Score, repetition_fraction, score_by_rules
 
 RUSSIAN = (
     "Расскажи, пожалуйста, почему зимой дни становятся короче, а ночи длиннее, и что происходит летом в это время."
@@ -25,9 +25,9 @@ UKRAINIAN = (
 CODE = "Вот программа:\n```python\nfor line in open('file'):\n    print(line.strip().lower().split(','))\n```"
 
 
-def grade(answer: str, *, prompt: str = RUSSIAN, cut: bool = False) -> Grade:
-    asked: Messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": prompt}]
-    return grade_by_rules(asked, Answer(answer, 50, cut=cut))
+def score(answer: str, *, prompt: str = RUSSIAN, truncated: bool = False) -> Score:
+    messages: Messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": prompt}]
+    return score_by_rules(messages, GeneratedText(answer, 50, truncated=truncated))
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ def grade(answer: str, *, prompt: str = RUSSIAN, cut: bool = False) -> Grade:
         ("Я не согласен: к сожалению, в задаче ошибка.", RUSSIAN),
     ],
 )
-def test_nothing_is_wrong_with_a_good_answer(answer, prompt) -> None:
-    assert grade(answer, prompt=prompt) == Grade(5)
+def test_a_good_answer_has_no_issues(answer, prompt) -> None:
+    assert score(answer, prompt=prompt) == Score(5)
 
 
 @pytest.mark.parametrize(
-    ("answer", "faults", "value"),
+    ("answer", "issues", "value"),
     [
         (ENGLISH, ("script",), 3),
         (UKRAINIAN, ("language",), 3),
@@ -62,30 +62,32 @@ def test_nothing_is_wrong_with_a_good_answer(answer, prompt) -> None:
         ("Yes.", ("script", "short"), 2),
     ],
 )
-def test_each_fault_is_found_and_weighed(answer, faults, value) -> None:
-    assert grade(answer) == Grade(value, faults)
-    assert value == max(1, 5 - sum(FAULTS[fault] for fault in faults))
+def test_each_issue_is_found_and_penalized(answer, issues, value) -> None:
+    assert score(answer) == Score(value, issues)
+    assert value == max(1, 5 - sum(ISSUE_PENALTIES[issue] for issue in issues))
 
 
-def test_an_answer_that_was_cut_is_below_the_papers_threshold() -> None:
-    assert grade(GOOD, cut=True) == Grade(3, ("cut",))
+def test_a_truncated_answer_is_below_the_papers_minimum() -> None:
+    assert score(GOOD, truncated=True) == Score(3, ("truncated",))
 
 
-def test_no_answer_has_no_grade() -> None:
-    assert grade("") == grade(" \n…!") == Grade(None, ("empty",))
-    assert grade_by_rules([{"role": "user", "content": "?"}], NoAnswer("HTTP 400")) == Grade(
+def test_an_empty_answer_has_no_score() -> None:
+    assert score("") == score(" \n…!") == Score(None, ("empty",))
+    assert score_by_rules([{"role": "user", "content": "?"}], Failure("HTTP 400")) == Score(
         None, ("no answer",), "HTTP 400"
     )
 
 
-def test_what_is_looked_for_is_in_small_letters() -> None:
-    assert all(phrase == phrase.lower() for phrase in REFUSALS) and len({*REFUSALS}) == len(REFUSALS)
+def test_refusal_patterns_are_lower_case_and_unique() -> None:
+    assert all(phrase == phrase.lower() for phrase in REFUSAL_PATTERNS) and len({*REFUSAL_PATTERNS}) == len(
+        REFUSAL_PATTERNS
+    )
 
 
-def test_repetition_is_a_share_of_places() -> None:
-    assert repeated_share("") == repeated_share("a" * 20) == 0.0
-    assert repeated_share("a" * 21) == 0.5
-    assert repeated_share("abcdefghij" * 100) > 0.98
+def test_the_repetition_fraction_is_one_of_positions() -> None:
+    assert repetition_fraction("") == repetition_fraction("a" * 20) == 0.0
+    assert repetition_fraction("a" * 21) == 0.5
+    assert repetition_fraction("abcdefghij" * 100) > 0.98
     text = "".join(random.Random(0).choices("абвгдежзийклмн", k=400))
-    assert repeated_share(text) == 0.0
-    assert repeated_share(text + text) == pytest.approx(0.5, abs=0.03)
+    assert repetition_fraction(text) == 0.0
+    assert repetition_fraction(text + text) == pytest.approx(0.5, abs=0.03)

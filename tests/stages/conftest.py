@@ -1,4 +1,4 @@
-"""What the rooms' tests share: a corpus, an extended tokenizer, and the models of one small family."""
+"""Fixtures of the stages' tests: a corpus, an extended tokenizer, and the models of one small family."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lep.config import Collect, Initialize, Retokenize, Settings
+from lep.config import CollectSettings, InitializeSettings, RetokenizeSettings, Settings
+from lep.registry import STAGES, Stage
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 NEW_TOKENS = 60
@@ -26,22 +27,26 @@ TEMPLATE = (
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
     """No listener outlives a test."""
-    from lep.progress import listen
+    from lep.progress import set_listener
 
     yield
-    listen(None)
+    set_listener(None)
 
 
 @pytest.fixture(scope="session")
-def run_room() -> Callable[..., dict[str, Any]]:
-    """`run_room(settings, out)`: a room's own `run` on an empty folder; returns its numbers."""
-    from importlib import import_module
+def run_stage() -> Callable[..., Any]:
+    """`run_stage(settings, out)`: the stage's own `run` on an empty folder; returns its result."""
 
-    def run(settings: Settings, out: Path) -> dict[str, Any]:
+    def run(settings: Settings, out: Path, *arguments: Any) -> Any:
         out.mkdir(parents=True)
-        return import_module(f"lep.stages.{type(settings).__name__.lower()}").run(settings, out)
+        return find_stage(settings).run(settings, out, *arguments)
 
     return run
+
+
+def find_stage(settings: Settings) -> Stage:
+    """The stage that takes these settings."""
+    return next(stage for stage in STAGES.values() if stage.settings is type(settings))
 
 
 @pytest.fixture(scope="session")
@@ -68,18 +73,22 @@ def text_files(texts: dict[str, list[str]], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def corpus(text_files, run_room, tmp_path_factory) -> Path:
+def corpus(text_files, run_stage, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("made") / "corpus"
     sources: Any = {language: {"files": [file]} for language, file in text_files.items()}
-    run_room(Collect(sources=sources, heldout_share=0.1, near_duplicates=None), out)  # they overlap on purpose
+    run_stage(
+        CollectSettings(sources=sources, heldout_fraction=0.1, near_duplicate_threshold=None), out
+    )  # they overlap on purpose
     return out
 
 
 @pytest.fixture(scope="session")
-def extended(tokenizers, corpus, run_room, tmp_path_factory) -> Path:
+def extended(tokenizers, corpus, run_stage, tmp_path_factory) -> Path:
     """byte_level continued by NEW_TOKENS Russian tokens."""
     out = tmp_path_factory.mktemp("made") / "tokenizer"
-    run_room(Retokenize(base=tokenizers["byte_level"], corpus=corpus, mixture={"ru": 1}, new_tokens=NEW_TOKENS), out)
+    run_stage(
+        RetokenizeSettings(base=tokenizers["byte_level"], corpus=corpus, mixture={"ru": 1}, new_tokens=NEW_TOKENS), out
+    )
     return out
 
 
@@ -94,11 +103,11 @@ def bases(tokenizers, make_model, tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def initialized(bases, extended, run_room, tmp_path_factory) -> dict[str, Path]:
+def initialized(bases, extended, run_stage, tmp_path_factory) -> dict[str, Path]:
     """The bases with tables for `extended`, not padded."""
     root = tmp_path_factory.mktemp("initialized")
     for kind, base in bases.items():
-        run_room(Initialize(base=base, tokenizer=extended, pad_to_multiple=1), root / kind)
+        run_stage(InitializeSettings(base=base, tokenizer=extended, pad_to_multiple_of=1), root / kind)
     return {kind: root / kind for kind in bases}
 
 
@@ -181,30 +190,40 @@ def conversations(texts, tmp_path_factory) -> Path:
 @pytest.fixture
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """`interrupt(step)`: the next training breaks off after so many steps, as by Ctrl-C; with 0, none does."""
-    from lep.training.callbacks import Watch
+    from lep.training.callbacks import TrainingMonitor
 
-    original = Watch.on_step_end
+    original = TrainingMonitor.on_step_end
     limit = {"step": 0}
 
-    def on_step_end(self: Watch, args: Any, state: Any, control: Any, **more: Any) -> None:
+    def on_step_end(self: TrainingMonitor, args: Any, state: Any, control: Any, **more: Any) -> None:
         if limit["step"] and state.global_step > limit["step"]:
             raise KeyboardInterrupt
         original(self, args, state, control, **more)
 
-    monkeypatch.setattr(Watch, "on_step_end", on_step_end)
+    monkeypatch.setattr(TrainingMonitor, "on_step_end", on_step_end)
     yield lambda step: limit.update(step=step)
 
 
 @pytest.fixture(scope="session")
 def make_artifact() -> Callable[..., Any]:
-    """`make_artifact(settings, out)`: the room as the pipeline runs it, with manifest and resumption."""
+    """`make_artifact(settings, out)`: run a stage as the pipeline does, with manifest and resumption."""
     from lep.io.artifact import Manifest, read_manifest
-    from lep.pipeline import Step, run
+    from lep.pipeline import PipelineStep, run_steps
 
     def make(settings: Settings, out: Path) -> Manifest:
-        room = type(settings).__name__.lower()
-        step = Step(room, room, settings, out)
-        run([step], replace=False, started=lambda _: None, ended=lambda *_: None)
+        stage = find_stage(settings)
+        step = PipelineStep(stage.name, stage, settings, out)
+        run_steps([step], replace=False, on_start=lambda _: None, on_end=lambda *_: None)
         return read_manifest(out)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_result(make_artifact) -> Callable[..., Any]:
+    """`make_result(settings, out)`: the result in the manifest that `make_artifact` writes."""
+    from lep.registry import parse_stage_result
+
+    return lambda settings, out: parse_stage_result(
+        make_artifact(settings, out).result, stage=find_stage(settings).name
+    )

@@ -1,4 +1,4 @@
-"""A base, an adapted and an instruct model on disk, as small as can be, made without lep."""
+"""A tiny base, adapted and instruct model on disk, made without lep."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ BYTES = {character: byte for byte, character in CHARACTERS.items()}
 
 @dataclass
 class World:
-    """Three models under one folder, the settings that name them, and where the result goes."""
+    """Three models in one folder, the settings that name them, and the output folder."""
 
     root: Path
     settings: dict[str, Any] = field(default_factory=dict)
     means: dict[str, Path] = field(default_factory=dict)
-    """Whole models that stand for adapters."""
+    """Full models that are equivalent to adapters, by setting."""
     patches: dict[str, Any] = field(default_factory=dict)
-    """What the system does otherwise, by the place of the function."""
+    """Replacements of system functions, by dotted name."""
     loses: Path | None = None
-    """A file that the patches change."""
+    """A file that the patches truncate."""
 
     def __post_init__(self) -> None:
         self.settings = {which: self.root / which for which in ("base", "adapted", "instruct")} | self.settings
@@ -50,35 +50,35 @@ class World:
 
 
 def merged(text: str, merges: Sequence[Sequence[str]]) -> list[str]:
-    """BPE: the first listed merge that applies, everywhere, until none does."""
+    """Apply BPE: the first listed merge that applies, everywhere, until none does."""
     ranks = {tuple(pair): rank for rank, pair in reversed(list(enumerate(merges)))}
     parts = list(text)
     while pairs := [pair for pair in pairwise(parts) if pair in ranks]:
         best, at, joined = min(pairs, key=ranks.__getitem__), 0, []
         while at < len(parts):
-            found = tuple(parts[at : at + 2]) == best
-            joined.append("".join(parts[at : at + 2]) if found else parts[at])
-            at += 2 if found else 1
+            is_best = tuple(parts[at : at + 2]) == best
+            joined.append("".join(parts[at : at + 2]) if is_best else parts[at])
+            at += 2 if is_best else 1
         parts = joined
     return parts
 
 
 def byte_level_text(word: str) -> str:
-    """How byte-level vocabularies store a text."""
+    """Encode a text as byte-level vocabularies store it."""
     return "".join(CHARACTERS[byte] for byte in word.encode())
 
 
 def with_words(
     merges: Sequence[Sequence[str]], words: Iterable[str], *, spell: Callable[[str], Iterable[str]] = byte_level_text
 ) -> list[list[str]]:
-    """More merges, so that each word becomes one token; of bytes, on the way, tokens that end inside a character."""
-    found = [list(pair) for pair in merges]
+    """Append merges that make each word one token; some on the way end inside a character."""
+    result = [list(pair) for pair in merges]
     for word in words:
-        parts = merged("".join(spell(word)), found)
+        parts = merged("".join(spell(word)), result)
         while len(parts) > 1:
-            found.append(parts[:2])
+            result.append(parts[:2])
             parts = ["".join(parts[:2]), *parts[2:]]
-    return found
+    return result
 
 
 def byte_level(words: Iterable[str] = (), *, more: Iterable[str] = (), added: Sequence[str] = ()) -> dict[str, Any]:
@@ -102,10 +102,10 @@ def byte_level(words: Iterable[str] = (), *, more: Iterable[str] = (), added: Se
 
 
 def sentencepiece(words: Sequence[str] = (), *, more: Sequence[str] = (), added: Sequence[str] = ()) -> dict[str, Any]:
-    """A tokenizer.json as Llama-2's: characters, merges, and a byte for what it lacks."""
-    spelt = [[word.replace(" ", "▁") for word in part] for part in (words, more)]
-    merges = with_words(with_words([], spelt[0], spell=list), spelt[1], spell=list)
-    characters = dict.fromkeys("".join(["▁", *spelt[0], *spelt[1]]))
+    """A tokenizer.json like Llama-2's: characters, merges, and byte fallback."""
+    stored = [[word.replace(" ", "▁") for word in part] for part in (words, more)]
+    merges = with_words(with_words([], stored[0], spell=list), stored[1], spell=list)
+    characters = dict.fromkeys("".join(["▁", *stored[0], *stored[1]]))
     pieces = [*(f"<0x{byte:02X}>" for byte in range(256)), *characters, *("".join(pair) for pair in merges)]
     state = byte_level(added=added)
     special = [item["content"] for item in state["added_tokens"] if item["content"] not in added]
@@ -121,14 +121,14 @@ def sentencepiece(words: Sequence[str] = (), *, more: Sequence[str] = (), added:
     }
 
 
-def with_hole(state: dict[str, Any], at: int) -> dict[str, Any]:
-    """All learnt ids from `at` on are one higher."""
+def with_gap(state: dict[str, Any], at: int) -> dict[str, Any]:
+    """Leave id `at` without a token: the ids from there on are one higher."""
     model = state["model"]
     return state | {"model": model | {"vocab": {t: i + (i >= at) for t, i in model["vocab"].items()}}}
 
 
 def write_tiktoken(folder: Path, words: list[str]) -> None:
-    """Ranks: the single bytes, then what the merges make."""
+    """Write a tiktoken file: the single bytes, then the results of the merges."""
     merges = with_words([], words)
     tokens = [bytes([byte]) for byte in range(256)] + [bytes(BYTES[c] for c in "".join(pair)) for pair in merges]
     folder.mkdir()
@@ -138,21 +138,21 @@ def write_tiktoken(folder: Path, words: list[str]) -> None:
 
 
 def make_world(root: Path, *, tied: bool, dtype: torch.dtype, shards: int) -> World:
-    """The instruct model is base·P and noise in every weight, has an added token of its own, and padding below it."""
+    """The instruct model is base·P with noise in every weight; it has an added token and padding rows."""
     base, adapted = byte_level(OLD_WORDS), byte_level(OLD_WORDS, more=NEW_WORDS)
     instruct = byte_level(OLD_WORDS, added=[OWN])
     sizes = [len(tokens_of(state)) for state in (base, adapted, instruct)]
-    chance = torch.Generator().manual_seed(0)
-    noise = lambda *shape: torch.randn(*shape, generator=chance)  # noqa: E731
+    generator = torch.Generator().manual_seed(0)
+    noise = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
     change = torch.eye(DIM) + 0.3 * noise(DIM, DIM)
     layers = {LAYER: noise(DIM, DIM), "model.norm.weight": noise(DIM)}
     old = {name: noise(sizes[0], DIM) for name in ((EMBED,) if tied else (EMBED, HEAD))}
     new = {name: noise(sizes[1], DIM) + torch.cat([table, table[: sizes[1] - sizes[0]]]) for name, table in old.items()}
-    tall = {name: torch.cat([table, noise(sizes[2] - sizes[0] + PADDING, DIM)]) for name, table in old.items()}
-    own = {name: table @ change + 0.1 * noise(*table.shape) for name, table in tall.items()}
-    own |= {name: tensor + 0.1 * noise(*tensor.shape) for name, tensor in layers.items()}
+    padded = {name: torch.cat([table, noise(sizes[2] - sizes[0] + PADDING, DIM)]) for name, table in old.items()}
+    instruct_tensors = {name: table @ change + 0.1 * noise(*table.shape) for name, table in padded.items()}
+    instruct_tensors |= {name: tensor + 0.1 * noise(*tensor.shape) for name, tensor in layers.items()}
     states = {"base": base, "adapted": adapted, "instruct": instruct}
-    tensors = {"base": layers | old, "adapted": layers | new, "instruct": own}
+    tensors = {"base": layers | old, "adapted": layers | new, "instruct": instruct_tensors}
     for which, state in states.items():
         weights = {name: tensor.to(dtype) for name, tensor in tensors[which].items()}
         weights["model.mask"] = torch.tensor([[1, 0], [1, 1]], dtype=torch.uint8)
@@ -165,7 +165,7 @@ def make_world(root: Path, *, tied: bool, dtype: torch.dtype, shards: int) -> Wo
 def write_model(
     folder: Path, state: Mapping[str, Any], tensors: Mapping[str, Tensor], *, tied: bool, shards: int, end: list[int]
 ) -> None:
-    """A Llama of one layer, as far as its files go, whose tables stand in the first and in the last shard."""
+    """Write the files of a Llama of one layer, with embeddings in the first and in the last shard."""
     folder.mkdir(parents=True)
     rows, dim = tensors[EMBED].shape
     config = {"model_type": "llama", "vocab_size": rows, "hidden_size": dim, "head_dim": 2, "num_attention_heads": 1}
@@ -189,8 +189,8 @@ def tokens_of(state: Mapping[str, Any]) -> dict[int, tuple[bytes, bool]]:
     vocab, unknown = state["model"]["vocab"], state["model"].get("unk_token")
     added = {item["id"]: item["content"] for item in state["added_tokens"]}
     added |= {vocab[unknown]: unknown} if unknown in vocab else {}
-    learnt = {id_: bytes(BYTES[c] for c in text) for text, id_ in vocab.items() if id_ not in added}
-    return {id_: (token, False) for id_, token in learnt.items()} | {
+    learned = {id_: bytes(BYTES[c] for c in text) for text, id_ in vocab.items() if id_ not in added}
+    return {id_: (token, False) for id_, token in learned.items()} | {
         id_: (text.encode(), True) for id_, text in added.items()
     }
 

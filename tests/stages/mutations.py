@@ -1,4 +1,4 @@
-"""Every way in which the inputs of propagate are broken, and how it must end: refused in these words, or right."""
+"""Every way in which the inputs of propagate are broken: refused with this message, or handled with a right result."""
 
 from __future__ import annotations
 
@@ -23,47 +23,47 @@ class Mutation:
     refused: str | None
 
 
-def _each(changes: weights.Changes, kind: str, *, what: str, models: tuple[str, ...] = MODELS) -> Iterator[Mutation]:
+def _each(changes: weights.Changes, kind: str, *, subject: str, models: tuple[str, ...] = MODELS) -> Iterator[Mutation]:
     for name, (change, refusal) in changes.items():
         for which in models if not isinstance(refusal, dict) else [which for which in models if which in refusal]:
-            words = refusal[which] if isinstance(refusal, dict) else refusal
+            message = refusal[which] if isinstance(refusal, dict) else refusal
             yield Mutation(
-                f"{kind}: {which}: {what}: {name}",
+                f"{kind}: {which}: {subject}: {name}",
                 kind,
                 lambda world, change=change, which=which: change(world.root / which),
-                words,
+                message,
             )
 
 
-def _all(cases: families.Cases, kind: str, *, what: str) -> Iterator[Mutation]:
-    return (Mutation(f"{kind}: {what}: {name}", kind, change, words) for name, (change, words) in cases.items())
+def _all(cases: families.Cases, kind: str, *, subject: str) -> Iterator[Mutation]:
+    return (Mutation(f"{kind}: {subject}: {name}", kind, change, message) for name, (change, message) in cases.items())
 
 
 def mutations() -> list[Mutation]:
     one, three = KINDS
-    found = [
-        *_each(weights.SHARDS, one, what="shard"),
-        *_each(weights.INDICES, three, what="index"),
-        *_each(weights.TABLES, one, what="tables"),
-        *_each(weights.TABLES, three, what="tables"),
-        *_each(weights.HEADS, three, what="heads"),
-        *_each(files.CONFIGS, one, what="config"),
-        *_each(files.TIED, one, what="config"),
-        *_each(files.UNTIED, three, what="config"),
-        *_each(files.GENERATIONS, one, what="generation", models=("instruct",)),
-        *_each(files.TOKENIZERS, one, what="tokenizer"),
-        *_each(files.CHAT, one, what="chat"),
-        *_all(families.SETTINGS, one, what="settings"),
-        *_all(families.FAMILIES, one, what="family"),
-        *_all(families.FAMILIES, three, what="family"),
-        *_all(families.PLACES, one, what="place"),
-        *_all(families.DISKS, one, what="disk"),
-        *_all(families.DISKS, three, what="disk"),
-        *_all(adapters.BASELESS, one, what="adapter"),
+    result = [
+        *_each(weights.SHARDS, one, subject="shard"),
+        *_each(weights.INDICES, three, subject="index"),
+        *_each(weights.TABLES, one, subject="tables"),
+        *_each(weights.TABLES, three, subject="tables"),
+        *_each(weights.HEADS, three, subject="heads"),
+        *_each(files.CONFIGS, one, subject="config"),
+        *_each(files.TIED, one, subject="config"),
+        *_each(files.UNTIED, three, subject="config"),
+        *_each(files.GENERATIONS, one, subject="generation", models=("instruct",)),
+        *_each(files.TOKENIZERS, one, subject="tokenizer"),
+        *_each(files.CHAT, one, subject="chat"),
+        *_all(families.SETTINGS, one, subject="settings"),
+        *_all(families.FAMILIES, one, subject="family"),
+        *_all(families.FAMILIES, three, subject="family"),
+        *_all(families.PLACES, one, subject="place"),
+        *_all(families.DISKS, one, subject="disk"),
+        *_all(families.DISKS, three, subject="disk"),
+        *_all(adapters.BASELESS, one, subject="adapter"),
     ]
     for which in ("instruct", "adapted"):
-        found += (
-            Mutation(f"{one}: {which}: adapter: {name}", one, adapters.adapter(which, change), words)
-            for name, (change, words) in adapters.ADAPTERS.items()
+        result += (
+            Mutation(f"{one}: {which}: adapter: {name}", one, adapters.adapter(which, change), message)
+            for name, (change, message) in adapters.ADAPTERS.items()
         )
-    return found
+    return result

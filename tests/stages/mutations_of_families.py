@@ -85,14 +85,20 @@ SETTINGS: Cases = {
     "link=soft": (setting(link="soft"), CHOICE),
     "device=tpu": (setting(device="tpu"), "device"),
     "device=cuda:99": (setting(device="cuda:99"), "cuda"),
-    "a knob unknown": (setting(magic=1), "knobs: base, adapted"),
+    "an unknown setting": (setting(magic=1), "settings: base, adapted"),
     "no instruct": (setting(instruct=...), "instruct: Field required"),
-    "base that is nowhere": (setting(base="{root}/nowhere"), "nowhere is not there"),
+    "base that is nowhere": (setting(base="{root}/nowhere"), "nowhere does not exist"),
     "base that is empty": (several(folder("void"), setting(base="{root}/void")), "void/config.json: is not there"),
     "instruct that is a file": (setting(instruct="{root}/instruct/config.json"), "config.json"),
-    "tables that are named": (setting(**{"tables.embed": EMBED, "tables.head": EMBED}), None),
-    "tables that are not there": (setting(**{"tables.embed": "a", "tables.head": "b"}), "no matrix 'a'"),
-    "tables that are layers": (setting(**{"tables.embed": LAYER, "tables.head": LAYER}), "choose another model"),
+    "embeddings that are named": (setting(**{"embedding_names.embed": EMBED, "embedding_names.head": EMBED}), None),
+    "embeddings that are not there": (
+        setting(**{"embedding_names.embed": "a", "embedding_names.head": "b"}),
+        "no matrix 'a'",
+    ),
+    "embeddings that are layers": (
+        setting(**{"embedding_names.embed": LAYER, "embedding_names.head": LAYER}),
+        "choose another model",
+    ),
     "frequency without a corpus": (setting(weights="frequency"), AGREE),
     "a corpus without frequency": (setting(corpus="{root}/text.txt"), AGREE),
     "frequency": (several(text("corpus/ru.train.jsonl", '{"text": " привет привет the"}\n'), FREQUENCY), None),
@@ -100,7 +106,10 @@ SETTINGS: Cases = {
     "frequency of nothing": (several(text("corpus/ru.train.jsonl", ""), FREQUENCY), None),
     "frequency of no files": (several(folder("corpus"), FREQUENCY), "no text; expected"),
     "frequency of another kind of file": (several(text("corpus", "text"), FREQUENCY), "expected .jsonl"),
-    "frequency of rows without text": (several(text("corpus/ru.train.jsonl", '{"a": 1}\n'), FREQUENCY), "bad document"),
+    "frequency of rows without text": (
+        several(text("corpus/ru.train.jsonl", '{"a": 1}\n'), FREQUENCY),
+        "invalid document",
+    ),
     "frequency of what is no gzip": (several(text("corpus/ru.train.jsonl.gz", "text"), FREQUENCY), "damaged"),
 }
 """Of a model of one file."""
@@ -200,9 +209,9 @@ PLACES: Cases = {
         ),
         "another out=",
     ),
-    "out is a file": (text("result", "mine"), "not an artifact of lep"),
-    "out is an empty folder": (folder("result"), "not an artifact of lep"),
-    "out is another's folder": (busy("result"), "not an artifact of lep"),
+    "out is a file": (text("result", "mine"), "not a lep artifact"),
+    "out is an empty folder": (folder("result"), "not a lep artifact"),
+    "out is another's folder": (busy("result"), "not a lep artifact"),
     "out is in a file": (setting(out="{root}/text.txt/result"), "text.txt.*expected a folder"),
     "out of a name too long": (setting(out="{root}/" + "x" * 300), "shorter out="),
     "out is a dangling link": (lambda world: world.out.symlink_to("nowhere"), "expected a folder"),
@@ -233,40 +242,46 @@ def cut_meanwhile(which: str) -> Callable[[World], None]:
     """A file that becomes shorter between two reads."""
 
     def change(world: World) -> None:
-        from lep.io.stored_rows import StoredRows
+        from lep.io.stored_embedding_matrix import StoredEmbeddingMatrix
 
-        original, path = StoredRows.__getitem__, shard_of(world.settings[which])
+        original, path = StoredEmbeddingMatrix.__getitem__, shard_of(world.settings[which])
 
-        def shorter(self: StoredRows, rows: object) -> object:
+        def shorter(self: StoredEmbeddingMatrix, rows: object) -> object:
             os.truncate(path, min(path.stat().st_size, 700))
             return original(self, rows)
 
-        world.patches["lep.io.stored_rows.StoredRows.__getitem__"] = shorter
+        world.patches["lep.io.stored_embedding_matrix.StoredEmbeddingMatrix.__getitem__"] = shorter
         world.loses = path
 
     return change
 
 
-SPACE, RIGHT = "No space left.*make room", "yourself the right"
+SPACE, RIGHT = "No space left.*free some disk space", "change the permissions"
 
 DISKS: Cases = {
     "full when space is taken": (fails("os.posix_fallocate", errno.ENOSPC), SPACE),
-    "full when rows are written": (fails("lep.io.stored_rows.StoredRows.__setitem__", errno.ENOSPC), SPACE),
+    "full when rows are written": (
+        fails("lep.io.stored_embedding_matrix.StoredEmbeddingMatrix.__setitem__", errno.ENOSPC),
+        SPACE,
+    ),
     "full when files are copied": (fails("shutil.copyfile", errno.ENOSPC), SPACE),
     "full when text is written": (fails("pathlib.Path.write_text", errno.ENOSPC), SPACE),
     "full when the manifest is written": (fails("os.fsync", errno.ENOSPC), SPACE),
-    "full by quota": (fails("os.posix_fallocate", errno.EDQUOT), "make room"),
+    "full by quota": (fails("os.posix_fallocate", errno.EDQUOT), "free some disk space"),
     "too full, as can be told before": (
         lambda world: world.patches.update({"shutil.disk_usage": lambda path: shutil._ntuple_diskusage(9, 9, 0)}),
         "are free; make room",
     ),
     "read-only": (fails("pathlib.Path.mkdir", errno.EROFS), RIGHT),
     "not the user's": (fails("pathlib.Path.mkdir", errno.EACCES), RIGHT),
-    "broken when it is read": (fails("lep.io.artifact._contents", errno.EIO), "does not answer"),
-    "broken when it is written": (fails("lep.io.stored_rows.StoredRows.__setitem__", errno.EIO), "does not answer"),
+    "broken when it is read": (fails("lep.io.artifact._hash_file", errno.EIO), "try another disk"),
+    "broken when it is written": (
+        fails("lep.io.stored_embedding_matrix.StoredEmbeddingMatrix.__setitem__", errno.EIO),
+        "try another disk",
+    ),
     "without hard links": (fails("os.link", errno.EPERM), None),
     "without copies inside the kernel": (fails("os.copy_file_range", errno.EXDEV), None),
-    "that loses a part of base": (cut_meanwhile("base"), "became shorter while it was read"),
-    "that loses a part of adapted": (cut_meanwhile("adapted"), "became shorter while it was read"),
-    "that loses a part of instruct": (cut_meanwhile("instruct"), "became shorter while it was read"),
+    "that loses a part of base": (cut_meanwhile("base"), "was truncated while it was read"),
+    "that loses a part of adapted": (cut_meanwhile("adapted"), "was truncated while it was read"),
+    "that loses a part of instruct": (cut_meanwhile("instruct"), "was truncated while it was read"),
 }

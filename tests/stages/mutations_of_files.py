@@ -62,31 +62,34 @@ CONFIGS: Changes = broken(CONFIG, absent="is not there") | {
     "model_type is none": (put(CONFIG, model_type=None), None),
     "model_type is a list": (put(CONFIG, model_type=["llama"]), "model_type"),
     "model_type is unknown and vocab_size text": (put(CONFIG, model_type="mammoth", vocab_size="275"), "vocab_size"),
-    "model_type is unknown and hidden_size text": (put(CONFIG, model_type="mammoth", hidden_size="8"), "cannot tell"),
+    "model_type is unknown and hidden_size text": (
+        put(CONFIG, model_type="mammoth", hidden_size="8"),
+        "cannot identify the embeddings",
+    ),
     "model_type is unknown and vocab_size too large": (
         put(CONFIG, model_type="mammoth", vocab_size=10**6),
-        "cannot tell the two tables",
+        "cannot identify the embeddings",
     ),
     "text_config is a list": (put(CONFIG, text_config=[]), None),
     "an end that is none": (put(CONFIG, eos_token_id=None), None),
 }
 TIED: Changes = {
-    "says untied": (put(CONFIG, tie_word_embeddings=False), "says untied tables, but"),
-    "does not say tied": (put(CONFIG, tie_word_embeddings=...), "says untied tables, but"),
-    "says none of tied": (put(CONFIG, tie_word_embeddings=None), "says untied tables, but"),
-    "says text of tied": (put(CONFIG, tie_word_embeddings="true"), "says untied tables, but"),
+    "says untied": (put(CONFIG, tie_word_embeddings=False), "says untied embeddings, but"),
+    "does not say tied": (put(CONFIG, tie_word_embeddings=...), "says untied embeddings, but"),
+    "says none of tied": (put(CONFIG, tie_word_embeddings=None), "says untied embeddings, but"),
+    "says text of tied": (put(CONFIG, tie_word_embeddings="true"), "says untied embeddings, but"),
 }
 """Of a model without a head."""
 
 UNTIED: Changes = {
-    "says tied": (put(CONFIG, tie_word_embeddings=True), "says tied tables, but"),
+    "says tied": (put(CONFIG, tie_word_embeddings=True), "says tied embeddings, but"),
     "does not say tied": (put(CONFIG, tie_word_embeddings=...), None),
     "says none of tied": (put(CONFIG, tie_word_embeddings=None), TYPES),
     "says text of tied": (put(CONFIG, tie_word_embeddings="true"), TYPES),
 }
 """Of a model with a head."""
 
-NO_TOKEN, NO_ID = "is no token", "expected a whole number"
+NO_TOKEN, NO_ID = "no token has id", "expected an integer"
 
 
 def end(value: Any, name: str = GENERATION) -> Any:
@@ -159,7 +162,7 @@ TOKENIZERS: Changes = {
     ),
     "no added tokens": (
         put(TOKENIZER, added_tokens=[]),
-        {"base": None, "adapted": OTHER_ID, "instruct": "is no token"},
+        {"base": None, "adapted": OTHER_ID, "instruct": "no token has id"},
     ),
     "added tokens that are none": (put(TOKENIZER, added_tokens=None), NO_STATE),
     "added tokens that are text": (put(TOKENIZER, added_tokens=["<s>"]), NO_STATE),

@@ -139,7 +139,7 @@ INDICES: Changes = {
 }
 """Of a model of three files."""
 
-FINITE, QUANTIZED, NO_HEAD = r"not finite", "use the unquantized checkpoint", "says untied tables"
+FINITE, QUANTIZED, NO_HEAD = r"not finite", "use the unquantized checkpoint", "says untied embeddings"
 NARROW, SHORT = "do not come from one base", "rows for .* tokens"
 
 LAYERS = "layers_scale=1"
@@ -174,7 +174,7 @@ TABLES: Changes = {
     "float32": (tables(lambda t: t.float()), None),
     "float16": (tables(lambda t: t.half()), None),
     "bfloat16": (tables(lambda t: t.bfloat16()), None),
-    "no embed": (rename(EMBED, None), "cannot tell the two tables"),
+    "no embed": (rename(EMBED, None), "cannot identify the embeddings"),
     "a bias for each token": (
         one_more("lm_head.bias", torch.ones(0)),
         {"base": None, "adapted": LAYERS, "instruct": None},

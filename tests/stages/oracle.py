@@ -1,6 +1,6 @@
-"""What must become of a family, by independent means: json, safetensors, merges applied in ten lines, NumPy's lstsq.
+"""The expected result of a propagation by independent means: json, safetensors, ten lines of BPE, NumPy's lstsq.
 
-Source: METHOD §2, read as it stands there: T dense, all rows at once, float64.
+T is dense, all rows are fitted at once, in float64: docs/mathematics.md#the-fit.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5, torch.float16: 2e-3, torc
 
 
 def check_result(world: World) -> None:
-    """The folder at `out` is the instruct model with propagated tables and the adapted tokenizer, and nothing else."""
+    """Check that `out` is the instruct model with propagated embeddings and the adapted tokenizer, and nothing else."""
     world = replace(world, settings=world.settings | world.means)
-    found, instruct = tensors_of(world.out), tensors_of(world.settings["instruct"])
-    wanted = expected_tables(world)
+    result, instruct = tensors_of(world.out), tensors_of(world.settings["instruct"])
+    expected = expected_embeddings(world)
     if world.settings.get("method") == "auto":
-        chosen = read(world.out / "manifest.json")["numbers"]["tables"]
+        chosen = read(world.out / "manifest.json")["result"]["fits"]
         methods = {EMBED: chosen["embed"]["method"], HEAD: chosen.get("head", chosen["embed"])["method"]}
-        several = {
-            m: expected_tables(replace(world, settings=world.settings | {"method": m})) for m in methods.values()
+        by_method = {
+            m: expected_embeddings(replace(world, settings=world.settings | {"method": m})) for m in methods.values()
         }
-        wanted = {name: several[methods[name]][name] for name in wanted}
-    assert found.keys() == (instruct.keys() | wanted.keys()) - ({HEAD} - wanted.keys())
-    for name, tensor in found.items():
-        if name not in wanted:
+        expected = {name: by_method[methods[name]][name] for name in expected}
+    assert result.keys() == (instruct.keys() | expected.keys()) - ({HEAD} - expected.keys())
+    for name, tensor in result.items():
+        if name not in expected:
             assert tensor.dtype == instruct[name].dtype, name
             assert raw(tensor) == raw(instruct[name]) or (world.means and torch.allclose(tensor, instruct[name])), name
             continue
-        error = (tensor.double() - wanted[name]).norm(dim=1) / wanted[name].norm(dim=1).clamp(min=1e-30)
+        error = (tensor.double() - expected[name]).norm(dim=1) / expected[name].norm(dim=1).clamp(min=1e-30)
         assert tensor.dtype == instruct[name if name in instruct else EMBED].dtype
         assert error.max() < TOLERANCE[tensor.dtype], (name, int(error.argmax()), float(error.max()))
-    check_files(world, rows=len(found[EMBED]), tied=HEAD not in found)
+    check_files(world, rows=len(result[EMBED]), tied=HEAD not in result)
 
 
 def check_files(world: World, *, rows: int, tied: bool) -> None:
-    """Configuration, ids and tokenizer agree with the tables."""
+    """Check that configuration, ids and tokenizer agree with the embeddings."""
     adapted, instruct = (read(world.settings[which] / "tokenizer.json") for which in ("adapted", "instruct"))
     new, own, result = tokens_of(adapted), tokens_of(instruct), tokens_of(read(world.out / "tokenizer.json"))
     assert {id_: result[id_] for id_ in new} == new
@@ -80,7 +80,7 @@ def raw(tensor: Tensor) -> bytes:
     return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def pieces_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[int, list[int]]:
+def segmentation_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[int, list[int]]:
     """T by rows: old ids that spell each new token; special tokens have only themselves."""
     by_token = {token: id_ for id_, token in sorted(tokens_of(old).items(), reverse=True)}
     merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in old["model"]["merges"]]
@@ -90,13 +90,13 @@ def pieces_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[int, list[
             rows[id_] = [by_token[token, special]]
         elif not special:
             parts = merged("".join(CHARACTERS[byte] for byte in token), merges)
-            found = [by_token.get((bytes(BYTES[c] for c in part), False)) for part in parts]
-            rows |= {id_: found} if found and None not in found else {}
+            ids = [by_token.get((bytes(BYTES[c] for c in part), False)) for part in parts]
+            rows |= {id_: ids} if ids and None not in ids else {}
     return rows
 
 
-def expected_tables(world: World) -> dict[str, Tensor]:
-    """Both tables of the result in float64, or the one of a tied result."""
+def expected_embeddings(world: World) -> dict[str, Tensor]:
+    """Both embedding matrices of the result in float64, or the one of a tied result."""
     old, new, own = (read(world.settings[which] / "tokenizer.json") for which in ("base", "adapted", "instruct"))
     base, adapted, instruct = (tensors_of(world.settings[which]) for which in ("base", "adapted", "instruct"))
     special = {item["content"].encode(): item["id"] for item in own["added_tokens"]}
@@ -106,7 +106,7 @@ def expected_tables(world: World) -> dict[str, Tensor]:
     tables = {}
     for name in (EMBED, HEAD) if HEAD in adapted or HEAD in instruct else (EMBED,):
         e_base, e_new, e_own = (tensors.get(name, tensors[EMBED]).double() for tensors in (base, adapted, instruct))
-        p = projection(world, e_base, e_own, moved={text for text in result if theirs(old, own, text)})
+        p = projection(world, e_base, e_own, moved={text for text in result if is_moved(old, own, text)})
         rows = torch.cat([e_new @ p, torch.zeros(max(0, 1 + max(result.values()) - len(e_new)), e_new.shape[1])])
         for text, id_ in special.items():
             rows[result[text]] = e_own[id_]
@@ -114,8 +114,8 @@ def expected_tables(world: World) -> dict[str, Tensor]:
     return tables
 
 
-def theirs(old: Mapping[str, Any], own: Mapping[str, Any], text: bytes) -> bool:
-    """Whether the instruct model has another token where the base has this special one."""
+def is_moved(old: Mapping[str, Any], own: Mapping[str, Any], text: bytes) -> bool:
+    """Whether the instruct model has another token at the id of this special token of the base."""
     id_ = next((id_ for id_, token in tokens_of(old).items() if token == (text, True)), None)
     return id_ is not None and tokens_of(own).get(id_) != (text, True)
 
@@ -136,10 +136,12 @@ def projection(world: World, base: Tensor, instruct: Tensor, *, moved: set[bytes
     method, ridge = world.settings.get("method", "conversion"), float(world.settings.get("ridge", 0))
     old, new = (read(world.settings[which] / "tokenizer.json") for which in ("base", "adapted"))
     tokens, dim = tokens_of(new), base.shape[1]
-    rows = {id_: row for id_, row in pieces_of(old, new).items() if not (tokens[id_][1] and tokens[id_][0] in moved)}
+    rows = {
+        id_: row for id_, row in segmentation_of(old, new).items() if not (tokens[id_][1] and tokens[id_][0] in moved)
+    }
     if method == "overlap":
-        known = set(tokens_of(old).values())
-        rows = {id_: row for id_, row in rows.items() if tokens[id_] in known}
+        old_tokens = set(tokens_of(old).values())
+        rows = {id_: row for id_, row in rows.items() if tokens[id_] in old_tokens}
     if method == "swap":
         return torch.eye(dim, dtype=torch.float64)
     t = torch.zeros(len(rows), len(base), dtype=torch.float64)

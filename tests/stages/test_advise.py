@@ -1,4 +1,4 @@
-"""Advise: every size as `retokenize` would make it, a recommendation in words, a picture, and clear refusals."""
+"""Advise: every size as `retokenize` would make it, a recommendation with reasons, a chart, and clear refusals."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ import pytest
 from pydantic import ValidationError
 
 from lep.cli.main import main
-from lep.config import Advise, Retokenize
-from lep.core import vocabulary_sizing as advice
+from lep.config import AdviseSettings, RetokenizeSettings
+from lep.core import vocabulary_sizing
 from lep.errors import DataError, LepError, TokenizerError, UsageError
 from lep.io.artifact import read_manifest
-from lep.reporting.tables.vocabulary_sizing import assumptions, parse_advised, tables, why
+from lep.registry import parse_stage_result
+from lep.reporting.tables.vocabulary_sizing import build_size_tables
+from lep.results.advice import AdviceResult, ModelDimensions, SizeRecommendation
 
-Run = Callable[..., dict[str, Any]]
+Run = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes and occurrences for a thousand sentences; a wide terminal."""
-    monkeypatch.setattr(advice, "FIRST", 10)
-    monkeypatch.setattr(advice, "SEEN", 20)
+    monkeypatch.setattr(vocabulary_sizing, "SMALLEST_SIZE", 10)
+    monkeypatch.setattr(vocabulary_sizing, "MIN_OCCURRENCES", 20)
     monkeypatch.setenv("COLUMNS", "200")
 
 
@@ -36,73 +38,83 @@ def model(bases: dict[str, Path]) -> Path:
 
 @pytest.mark.parametrize("family", ["byte_level", "tiktoken", "sentencepiece_bpe", "metaspace"])
 @pytest.mark.parametrize("kind", ["extended", "optimized"])
-def test_every_size_writes_as_retokenize_would_make_it(
-    family: str, kind: Any, tokenizers, corpus: Path, run_room: Run, tmp_path: Path
+def test_every_size_compresses_as_retokenize_would(
+    family: str, kind: Any, tokenizers, corpus: Path, run_stage: Run, tmp_path: Path
 ) -> None:
     shared: dict[str, Any] = {"base": tokenizers[family], "corpus": corpus, "kind": kind, "mixture": {"ru": 1}}
     shared |= {"kept_tokens": 400} if kind == "optimized" else {}
-    found = parse_advised(run_room(Advise(**shared, largest=50), tmp_path / "advice"))
-    assert [point.new_tokens for point in found.points] == [0, 10, 20, 40]
-    for point in found.points[1:]:
-        made = run_room(Retokenize(**shared, new_tokens=point.new_tokens), tmp_path / str(point.new_tokens))
-        assert point.vocabulary_size == made["vocabulary_size"]
-        for language, symbols in made["symbols_per_token"].items():
-            assert found.base.languages[language].symbols_per_token == pytest.approx(symbols["before"])
-            assert point.languages[language].symbols_per_token == pytest.approx(symbols["after"])
+    result = run_stage(AdviseSettings(**shared, max_added_tokens=50), tmp_path / "advice")
+    assert [point.new_tokens for point in result.points] == [0, 10, 20, 40]
+    for point in result.points[1:]:
+        settings = RetokenizeSettings(**shared, new_tokens=point.new_tokens)
+        made = run_stage(settings, tmp_path / str(point.new_tokens))
+        assert point.vocabulary_size == made.vocab_size
+        for language, change in made.characters_per_token.items():
+            assert result.base.compression[language].characters_per_token == pytest.approx(change.before)
+            assert point.compression[language].characters_per_token == pytest.approx(change.after)
 
 
-def test_a_model_tells_its_costs(model: Path, corpus: Path, run_room: Run, tmp_path: Path) -> None:
-    found = parse_advised(run_room(Advise(base=model, corpus=corpus, mixture={"ru": 1}, largest=80), tmp_path / "a"))
-    assert found.model is not None and (found.model.width, found.model.tied, found.model.rows) == (32, False, 500)
-    costs = {point.new_tokens: point.cost for point in found.points}
+def test_a_model_determines_the_costs(model: Path, corpus: Path, run_stage: Run, tmp_path: Path) -> None:
+    settings = AdviseSettings(base=model, corpus=corpus, mixture={"ru": 1}, max_added_tokens=80)
+    result = run_stage(settings, tmp_path / "a")
+    assert result.model is not None and (result.model.hidden_size, result.model.tied) == (32, False)
+    assert result.model.num_embeddings == 500
+    costs = {point.new_tokens: point.cost for point in result.points}
     rows = {0: 500, 10: 512, 20: 576, 40: 576, 80: 640}
     assert {n: cost and cost.parameters for n, cost in costs.items()} == {
         n: (count - 500) * 32 * 2 for n, count in rows.items()
     }
-    assert all(point.generation and point.generation < point.prefill for point in found.points[1:])
-    assert set(found.texts) == {"ru", "en"} and set(found.shares) == {"ru"}
+    assert all(point.decode_speedup and point.decode_speedup < point.prefill_speedup for point in result.points[1:])
+    assert set(result.texts) == {"ru", "en"} and set(result.language_weights) == {"ru"}
 
 
-def test_a_described_model_counts_as_one(tokenizers, corpus: Path, run_room: Run, tmp_path: Path) -> None:
-    settings = Advise(base=tokenizers["byte_level"], corpus=corpus, largest=20, width=32, tied=True, parameters=100_000)
-    found = parse_advised(run_room(settings, tmp_path / "a"))
-    assert found.model == advice.Model(width=32, tied=True, parameters=100_000, rows=512)
-    assert found.points[1].cost is not None and found.points[1].cost.parameters == 0  # 510 tokens fit the padded rows
-    assert sum("Generation" in sentence for sentence in assumptions(found)) == 1
+def test_a_described_model_determines_them_too(tokenizers, corpus: Path, run_stage: Run, tmp_path: Path) -> None:
+    described = {"hidden_size": 32, "tie_word_embeddings": True, "num_parameters": 100_000}
+    settings = AdviseSettings(base=tokenizers["byte_level"], corpus=corpus, max_added_tokens=20, **described)
+    result = run_stage(settings, tmp_path / "a")
+    assert result.model == ModelDimensions(hidden_size=32, tied=True, num_parameters=100_000, num_embeddings=512)
+    assert result.points[1].cost is not None and result.points[1].cost.parameters == 0  # 510 tokens fit the padded rows
+    assert sum("Generation" in sentence for sentence in result.assumptions) == 1
 
 
-def test_without_a_model_it_says_what_is_missing(tokenizers, corpus: Path, run_room: Run, tmp_path: Path) -> None:
-    numbers = run_room(Advise(base=tokenizers["byte_level"], corpus=corpus, largest=20), tmp_path / "a")
-    assert numbers["model"] is None and "only a tokenizer" in numbers["assumptions"][-1]
-    assert "generation" not in tables(parse_advised(numbers))[1].headings
-
-
-def test_training_longer_makes_more_tokens_learnable(
-    tokenizers, corpus: Path, run_room: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_model_the_assumptions_name_what_is_missing(
+    tokenizers, corpus: Path, run_stage: Run, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(advice, "SEEN", 1000)
-    settings = Advise(base=tokenizers["byte_level"], corpus=corpus, mixture={"ru": 1}, largest=80)
-    once = run_room(settings, tmp_path / "once")
-    assert once["recommendation"] == {"new_tokens": 0, "limit": "occurrences", "at": 20}
-    assert once["why"][0] == "Do not extend the base for this text." and "training tokens (tokens=)" in once["why"][-1]
-    enough = next(point["enough"] for point in once["points"] if point["new_tokens"] == 20)
-    longer = run_room(settings.model_copy(update={"tokens": enough}), tmp_path / "longer")
-    assert longer["recommendation"]["new_tokens"] >= 20 and len(longer["why"]) == 4
-    less = run_room(settings.model_copy(update={"tokens": enough * 9 // 10}), tmp_path / "less")
-    assert less["recommendation"]["new_tokens"] == 0
+    settings = AdviseSettings(base=tokenizers["byte_level"], corpus=corpus, max_added_tokens=20)
+    result = run_stage(settings, tmp_path / "a")
+    assert result.model is None and "only a tokenizer" in result.assumptions[-1]
+    assert "generation" not in build_size_tables(result)[1].headings
 
 
-def test_a_language_that_the_base_writes_well_needs_nothing(
-    tokenizers, corpus: Path, run_room: Run, tmp_path: Path
+def test_longer_training_trains_more_tokens(
+    tokenizers, corpus: Path, run_stage: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Advise(base=tokenizers["russian_byte_level"], corpus=corpus, mixture={"ru": 1}, largest=10)
-    numbers = run_room(settings, tmp_path / "a")
-    assert numbers["recommendation"] == {"new_tokens": 0, "limit": "covered", "at": 10}
-    assert numbers["why"][-1].startswith("Even 10 new tokens would shorten the text by only ")
+    monkeypatch.setattr(vocabulary_sizing, "MIN_OCCURRENCES", 1000)
+    settings = AdviseSettings(base=tokenizers["byte_level"], corpus=corpus, mixture={"ru": 1}, max_added_tokens=80)
+    once = run_stage(settings, tmp_path / "once")
+    assert once.recommendation == SizeRecommendation(0, "occurrences", 20)
+    assert once.explanation[0] == "Do not extend the base for this text."
+    assert "training tokens (tokens=)" in once.explanation[-1]
+    needed = once.find_point(20).training_tokens_needed
+    longer = run_stage(settings.model_copy(update={"tokens": needed}), tmp_path / "longer")
+    assert longer.recommendation.new_tokens >= 20 and len(longer.explanation) == 4
+    shorter = run_stage(settings.model_copy(update={"tokens": needed * 9 // 10}), tmp_path / "shorter")
+    assert shorter.recommendation.new_tokens == 0
 
 
-def test_the_picture_is_a_file_of_its_own(model: Path, corpus: Path, run_room: Run, tmp_path: Path) -> None:
-    run_room(Advise(base=model, corpus=corpus, mixture={"ru": 1}, largest=80), tmp_path / "a")
+def test_a_language_that_the_base_compresses_well_needs_no_extension(
+    tokenizers, corpus: Path, run_stage: Run, tmp_path: Path
+) -> None:
+    settings = AdviseSettings(
+        base=tokenizers["russian_byte_level"], corpus=corpus, mixture={"ru": 1}, max_added_tokens=10
+    )
+    result = run_stage(settings, tmp_path / "a")
+    assert result.recommendation == SizeRecommendation(0, "covered", 10)
+    assert result.explanation[-1].startswith("Even 10 new tokens would save only ")
+
+
+def test_the_chart_is_a_standalone_file(model: Path, corpus: Path, run_stage: Run, tmp_path: Path) -> None:
+    run_stage(AdviseSettings(base=model, corpus=corpus, mixture={"ru": 1}, max_added_tokens=80), tmp_path / "a")
     text = (tmp_path / "a" / "advice.svg").read_text(encoding="utf-8")
     root = ElementTree.fromstring(text)
     words = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
@@ -111,13 +123,13 @@ def test_the_picture_is_a_file_of_its_own(model: Path, corpus: Path, run_room: R
     assert "var(--" not in text and not {"#010101", "#020202", "#030303", "#040404"} & set(text.split('"'))
 
 
-def test_the_same_inputs_give_the_same_advice(model: Path, corpus: Path, run_room: Run, tmp_path: Path) -> None:
-    settings = Advise(base=model, corpus=corpus, largest=40)
-    assert run_room(settings, tmp_path / "a") == run_room(settings, tmp_path / "b")
+def test_the_same_inputs_give_the_same_advice(model: Path, corpus: Path, run_stage: Run, tmp_path: Path) -> None:
+    settings = AdviseSettings(base=model, corpus=corpus, max_added_tokens=40)
+    assert run_stage(settings, tmp_path / "a") == run_stage(settings, tmp_path / "b")
     assert (tmp_path / "a" / "advice.svg").read_bytes() == (tmp_path / "b" / "advice.svg").read_bytes()
 
 
-def test_refusals(tokenizers, model: Path, corpus: Path, run_room: Run, tmp_path: Path) -> None:
+def test_refusals(tokenizers, model: Path, corpus: Path, run_stage: Run, tmp_path: Path) -> None:
     file = tmp_path / "ru.jsonl"
     file.write_text('{"text": "Один документ."}\n', encoding="utf-8")
     blank = tmp_path / "blank"
@@ -125,40 +137,48 @@ def test_refusals(tokenizers, model: Path, corpus: Path, run_room: Run, tmp_path
     (blank / "ru.train.jsonl").write_text('{"text": "Один документ."}\n', encoding="utf-8")
     (blank / "ru.heldout.jsonl").write_text('{"text": " "}\n', encoding="utf-8")
     base = tokenizers["byte_level"]
-    described = {"width": 32, "tied": True, "parameters": 100_000}
-    wrong: list[tuple[dict[str, Any], type[LepError], str]] = [
-        ({"base": base, "corpus": file}, DataError, "nothing of 'ru' is held out"),
+    described = {"hidden_size": 32, "tie_word_embeddings": True, "num_parameters": 100_000}
+    too_small = described | {"num_parameters": 16_384}
+    cases: list[tuple[dict[str, Any], type[LepError], str]] = [
+        ({"base": base, "corpus": file}, DataError, "no text of 'ru' is held out"),
         ({"base": base, "corpus": blank}, DataError, "is white space"),
         ({"base": base, "corpus": corpus, "mixture": {"uk": 1}}, DataError, "no text of language 'uk'"),
         ({"base": tokenizers["sentencepiece_unigram"], "corpus": corpus}, TokenizerError, "no size to advise on"),
-        ({"base": model, "corpus": corpus, **described}, UsageError, "a whole model; leave out width"),
-        ({"base": base, "corpus": corpus, **described, "parameters": 1000}, UsageError, "the tables alone have 16,384"),
+        ({"base": model, "corpus": corpus, **described}, UsageError, "has model weights; leave out hidden_size"),
+        ({"base": base, "corpus": corpus, **too_small}, UsageError, "of this vocabulary alone have 16,384"),
     ]
-    for i, (settings, error, words) in enumerate(wrong):
-        with pytest.raises(error, match=words):
-            run_room(Advise(**settings), tmp_path / str(i))
+    for i, (settings, error, message) in enumerate(cases):
+        with pytest.raises(error, match=message):
+            run_stage(AdviseSettings(**settings), tmp_path / str(i))
 
 
-def test_settings_that_disagree() -> None:
-    for extra, words in (({"width": 32}, "give all three"), ({"kept_tokens": 300}, "belongs to kind=optimized")):
+def test_inconsistent_settings_are_refused() -> None:
+    for extra, words in (({"hidden_size": 32}, "give all three"), ({"kept_tokens": 300}, "belongs to kind=optimized")):
         with pytest.raises(ValidationError, match=words):
-            Advise.model_validate({"base": "b", "corpus": "c", **extra})
+            AdviseSettings.model_validate({"base": "b", "corpus": "c", **extra})
 
 
-def test_the_command_shows_the_tables_and_says_what_to_do(model: Path, corpus: Path, tmp_path: Path, capsys) -> None:
-    words = ["advise", f"base={model}", f"corpus={corpus}", "mixture={ru: 1}", "largest=40", f"out={tmp_path / 'a'}"]
+def test_the_command_prints_the_tables_and_the_next_command(model: Path, corpus: Path, tmp_path: Path, capsys) -> None:
+    words = [
+        "advise",
+        f"base={model}",
+        f"corpus={corpus}",
+        "mixture={ru: 1}",
+        "max_added_tokens=40",
+        f"out={tmp_path / 'a'}",
+    ]
     assert main(words) == 0
     out = capsys.readouterr().out
-    found = parse_advised(read_manifest(tmp_path / "a").numbers)
+    result = parse_stage_result(read_manifest(tmp_path / "a").result, stage="advise")
+    assert isinstance(result, AdviceResult)
     lines = out.splitlines()
-    for table in tables(found):
+    for table in build_size_tables(result):
         assert table.title in [line.strip() for line in lines]
         for row in table.rows:
             assert any(all(cell in line for cell in row) for line in lines), row
-    assert " ".join(why(found)) in out and all(sentence in out for sentence in assumptions(found))
+    assert " ".join(result.explanation) in out and all(sentence in out for sentence in result.assumptions)
     assert f"see {tmp_path / 'a' / 'advice.svg'}" in out
     following = next(line for line in lines if line.strip().startswith("then lep retokenize"))
     command = shlex.split(following)[2:]
     assert main([word if word != "out=…" else f"out={tmp_path / 'tokenizer'}" for word in command]) == 0
-    made = read_manifest(tmp_path / "tokenizer").numbers
-    assert made["new_tokens"] == found.recommendation.new_tokens
+    assert read_manifest(tmp_path / "tokenizer").result["new_tokens"] == result.recommendation.new_tokens

@@ -1,4 +1,4 @@
-"""Every family's own model goes through initialize and propagate, and transformers loads it as the same model."""
+"""A model of every family is initialized and propagated, and transformers loads the result as the same model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers import (
     logging,
 )
 
-from lep.config import Initialize, Propagate
+from lep.config import InitializeSettings, PropagateSettings
 from lep.errors import CheckpointError
 from lep.io.families import FAMILIES
 from lep.io.model_folder import open_model, read_json, write_json
@@ -93,7 +93,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3_vl": QWEN,
     "idefics3": IDEFICS,
     "smolvlm": IDEFICS,
-    # not written down, found by shape and name
+    # not listed in lep.io.families: identified by shape and name
     "cohere": SIZES,
     "falcon": SIZES,
     "olmo3": SIZES,
@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "gptj": (SIZES | GPT2 | {"rotary_dim": 4}, r"'lm_head\.bias' \(500\) has vocabulary rows too"),
     "gemma3n_text": (SIZES | HEADS | LAYERWISE, r"'model\.embed_tokens_per_layer\.weight' \(490 × 16\) has vocabulary"),
 }
-"""Families that keep a value for each token in a third tensor."""
+"""Families with values per token in a third tensor."""
 
 DTYPES = {"gemma2": "bfloat16", "gpt2": "bfloat16", "qwen3_moe": "bfloat16", "llava": "bfloat16"}
 DTYPES |= {"mistral": "float16", "gpt_neox": "float16", "qwen2_5_vl": "float16"}
@@ -125,7 +125,7 @@ OLDER = {
 
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Iterator[None]:
-    """No bars; one thread, since for products this small a second one is only waited for."""
+    """No progress bars; one thread, which is faster for products this small."""
     logging.disable_progress_bar()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -141,9 +141,9 @@ def make_family(tokenizers) -> Callable[..., Path]:
         config = AutoConfig.for_model(family, **(CONFIGS.get(family) or REFUSED[family][0]), tie_word_embeddings=tied)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = door(config.to_dict()).from_config(config).to(getattr(torch, dtype))
-            for table in (model.get_input_embeddings(), model.get_output_embeddings()):
-                table.weight.data.normal_(std=0.5)  # some families make the row of the padding zero
+            model = auto_class(config.to_dict()).from_config(config).to(getattr(torch, dtype))
+            for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+                layer.weight.data.normal_(std=0.5)  # some families make the row of the padding zero
         model.save_pretrained(path)
         copy_tokenizer(tokenizers["byte_level"], path)
         return path
@@ -151,14 +151,14 @@ def make_family(tokenizers) -> Callable[..., Path]:
     return make
 
 
-def door(config: dict[str, Any]) -> Any:
-    """The class of transformers that loads such a model."""
+def auto_class(config: dict[str, Any]) -> Any:
+    """The auto class of transformers for such a model."""
     return AutoModelForImageTextToText if "vision_config" in config else AutoModelForCausalLM
 
 
 def load(path: Path) -> PreTrainedModel:
     """The model in its own dtype; nothing may be missing, left over or of another shape."""
-    model, report = door(read_json(path / "config.json")).from_pretrained(path, output_loading_info=True)
+    model, report = auto_class(read_json(path / "config.json")).from_pretrained(path, output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
     return model.eval()
 
@@ -169,14 +169,14 @@ def logits(path: Path, ids: list[int]) -> torch.Tensor:
 
 
 def adapt(source: Path, target: Path) -> Path:
-    """The folder after a training of its tables: here, a nudge to all rows but those of special tokens."""
+    """The folder after training: noise on all embeddings but those of special tokens."""
     model = open_model(source)
     target.mkdir()
     for item in source.iterdir():
         (target / item.name).write_bytes(item.read_bytes())
     for shard in target.glob("*.safetensors"):
         tensors = load_file(shard)
-        for name in tensors.keys() & model.stored.values():
+        for name in tensors.keys() & model.stored_embedding_names.values():
             noise = 0.1 * torch.randn(tensors[name].shape, generator=torch.Generator().manual_seed(len(name)))
             noise[SPECIAL] = 0
             tensors[name] = (tensors[name].float() + noise).to(tensors[name].dtype)
@@ -187,76 +187,76 @@ def adapt(source: Path, target: Path) -> Path:
 @pytest.fixture(scope="module")
 def ids(tokenizers, extended) -> list[int]:
     """Text of old tokens only, which the new tokenizer reads as the old one does."""
-    found = AutoTokenizer.from_pretrained(extended)(TEXT)["input_ids"]
-    assert found == AutoTokenizer.from_pretrained(tokenizers["byte_level"])(TEXT)["input_ids"] and max(found) < OLD
-    return found
+    ids = AutoTokenizer.from_pretrained(extended)(TEXT)["input_ids"]
+    assert ids == AutoTokenizer.from_pretrained(tokenizers["byte_level"])(TEXT)["input_ids"] and max(ids) < OLD
+    return ids
 
 
 @pytest.mark.parametrize(("family", "tied", "dtype"), CASES)
-def test_each_family_goes_through_the_rooms(
-    make_family, extended, ids, run_room, tmp_path, family, tied, dtype
+def test_each_family_is_initialized_and_propagated(
+    make_family, extended, ids, run_stage, tmp_path, family, tied, dtype
 ) -> None:
     base = make_family(tmp_path / "base", family, tied=tied, dtype=dtype)
     assert open_model(base).tied is tied
-    run_room(Initialize(base=base, tokenizer=extended, pad_to_multiple=1), tmp_path / "initialized")
+    run_stage(InitializeSettings(base=base, tokenizer=extended, pad_to_multiple_of=1), tmp_path / "initialized")
     adapted = adapt(tmp_path / "initialized", tmp_path / "adapted")
-    run_room(Propagate(base=base, adapted=adapted, instruct=base), tmp_path / "propagated")
+    run_stage(PropagateSettings(base=base, adapted=adapted, instruct=base), tmp_path / "propagated")
 
-    before, between, after, wanted = (
+    base_logits, initialized_logits, propagated_logits, adapted_logits = (
         logits(tmp_path / name, ids) for name in ("base", "initialized", "propagated", "adapted")
     )
-    torch.testing.assert_close(between[:, :OLD], before)
-    torch.testing.assert_close(after, wanted)
-    assert after.shape[-1] == NEW and str(after.dtype) == f"torch.{dtype}"
-    assert not torch.allclose(after[:, :OLD], before, atol=0.05)
+    torch.testing.assert_close(initialized_logits[:, :OLD], base_logits)
+    torch.testing.assert_close(propagated_logits, adapted_logits)
+    assert propagated_logits.shape[-1] == NEW and str(propagated_logits.dtype) == f"torch.{dtype}"
+    assert not torch.allclose(propagated_logits[:, :OLD], base_logits, atol=0.05)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-def test_both_tables_of_each_family_are_new(make_family, extended, run_room, tmp_path, family) -> None:
+def test_both_embeddings_of_each_family_are_new(make_family, extended, run_stage, tmp_path, family) -> None:
     base = make_family(tmp_path / "base", family, tied=False)
-    run_room(Initialize(base=base, tokenizer=extended, pad_to_multiple=64), tmp_path / "out")
+    run_stage(InitializeSettings(base=base, tokenizer=extended, pad_to_multiple_of=64), tmp_path / "out")
     model, folder = load(tmp_path / "out"), open_model(tmp_path / "out")
-    places = {"embed": model.get_input_embeddings(), "head": model.get_output_embeddings()}
+    layers = {"embed": model.get_input_embeddings(), "head": model.get_output_embeddings()}
     assert folder.vocab_size == model.config.get_text_config().vocab_size == 576
-    for room, name in folder.stored.items():
-        assert places[room].weight.shape == (576, WIDTH)
-        assert torch.equal(places[room].weight, folder.tables()[room][:]), name
+    for matrix, name in folder.stored_embedding_names.items():
+        assert layers[matrix].weight.shape == (576, WIDTH)
+        assert torch.equal(layers[matrix].weight, folder.embedding_matrices()[matrix][:]), name
 
 
 @pytest.mark.parametrize("family", OLDER)
-def test_the_layouts_of_other_versions_are_known_too(make_family, extended, ids, run_room, tmp_path, family) -> None:
+def test_the_layouts_of_other_versions_are_supported(make_family, extended, ids, run_stage, tmp_path, family) -> None:
     base = make_family(tmp_path / "base", family, tied=False)
     tensors = load_file(base / "model.safetensors")
     for old, new in OLDER[family].items():
         tensors = {new + name.removeprefix(old) if name.startswith(old) else name: t for name, t in tensors.items()}
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
-    assert open_model(base).names in FAMILIES[family].layouts[1:]
-    run_room(Initialize(base=base, tokenizer=extended, pad_to_multiple=1), tmp_path / "out")
+    assert open_model(base).embedding_names in FAMILIES[family].embedding_names[1:]
+    run_stage(InitializeSettings(base=base, tokenizer=extended, pad_to_multiple_of=1), tmp_path / "out")
     torch.testing.assert_close(logits(tmp_path / "out", ids)[:, :OLD], logits(base, ids))
 
 
 @pytest.mark.parametrize("family", ["gemma", "gemma3", "gpt2", "smollm3"])
-def test_a_family_that_ties_by_default_need_not_say_so(make_family, extended, run_room, tmp_path, family) -> None:
+def test_a_family_that_ties_by_default_need_not_say_so(make_family, extended, run_stage, tmp_path, family) -> None:
     base = make_family(tmp_path / "base", family, tied=True)
     config = read_json(base / "config.json")
     for place in (config, config.get("text_config", {})):
         place.pop("tie_word_embeddings", None)
     write_json(base / "config.json", config)
     assert open_model(base).tied
-    run_room(Initialize(base=base, tokenizer=extended, pad_to_multiple=1), tmp_path / "out")
+    run_stage(InitializeSettings(base=base, tokenizer=extended, pad_to_multiple_of=1), tmp_path / "out")
     model = load(tmp_path / "out")
     assert model.get_input_embeddings().weight.data_ptr() == model.get_output_embeddings().weight.data_ptr()
 
 
 @pytest.mark.parametrize("family", ["gemma", "gemma3"])
-def test_a_second_copy_of_a_tied_table_is_left_out(make_family, extended, ids, run_room, tmp_path, family) -> None:
+def test_a_second_copy_of_tied_embeddings_is_dropped(make_family, extended, ids, run_stage, tmp_path, family) -> None:
     base = make_family(tmp_path / "base", family, tied=True)
-    embed = open_model(base).names.embed
+    embed = open_model(base).embedding_names.embed
     tensors = load_file(base / "model.safetensors")
-    head = FAMILIES[family].layouts[0].head
+    head = FAMILIES[family].embedding_names[0].head
     save_file(tensors | {head: tensors[embed].clone()}, base / "model.safetensors", metadata={"format": "pt"})
-    assert open_model(base).duplicate_head == head
-    run_room(Initialize(base=base, tokenizer=extended, pad_to_multiple=1), tmp_path / "out")
+    assert open_model(base).duplicate_head_name == head
+    run_stage(InitializeSettings(base=base, tokenizer=extended, pad_to_multiple_of=1), tmp_path / "out")
     assert open_model(tmp_path / "out").tied and head not in load_file(tmp_path / "out" / "model.safetensors")
     torch.testing.assert_close(logits(tmp_path / "out", ids)[:, :OLD], logits(base, ids))
 

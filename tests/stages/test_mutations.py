@@ -1,4 +1,4 @@
-"""However its inputs are broken, propagate ends with a clear error and no result, or with a right one."""
+"""Whatever is broken in its inputs, propagate ends with a clear error and no result, or with a right result."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .oracle import check_result
 
 MUTATIONS = mutations()
 
-CLEAR = re.compile(r"; |expected|must|should|required|Say|\?|give|no earlier room")
-"""Beside what was found, an error says what was expected, or what to do."""
+CLEAR = re.compile(r"; |expected|must|should|required|[Cc]hoose|\?|give|no earlier stage")
+"""An error says what was expected or what to do, not only what was found."""
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Iterator[None]:
-    """No bars, no warnings; one thread, since for products this small a second one is only waited for."""
+    """No progress bars, no warnings; one thread, which is faster for products this small."""
     logging.disable_progress_bar()
     verbosity, threads = logging.get_verbosity(), torch.get_num_threads()
     logging.set_verbosity_error()
@@ -49,10 +49,10 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
 
 
 def contents(world: World, *, result: bool) -> dict[str, str]:
-    """What every file holds, links by their target; without what lies in the unfinished folder and, or, in `out`."""
-    left_out = [f"{world.out}.partial", *([] if result else [f"{world.out}/"])]
+    """The contents of every file and the targets of links, without the unfinished folder and, optionally, `out`."""
+    excluded = [f"{world.out}.partial", *([] if result else [f"{world.out}/"])]
     paths = (Path(place, name) for place, folders, files in os.walk(world.root) for name in (*folders, *files))
-    return {str(path): describe(path) for path in paths if not f"{path}/".startswith(tuple(left_out))}
+    return {str(path): describe(path) for path in paths if not f"{path}/".startswith(tuple(excluded))}
 
 
 def describe(path: Path) -> str:
@@ -62,18 +62,18 @@ def describe(path: Path) -> str:
 
 
 def run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the command does."""
-    steps = pipeline.room_steps(
+    """Run propagate as the command does."""
+    steps = pipeline.build_stage_steps(
         "propagate", [f"{key}={value}" for key, value in {"out": world.out, **world.settings}.items()]
     )
     with monkeypatch.context() as patched:
         for place, value in world.patches.items():
             patched.setattr(place, value)
-        pipeline.run(steps, replace=False, started=lambda step: None, ended=lambda step, did: None)
+        pipeline.run_steps(steps, replace=False, on_start=lambda step: None, on_end=lambda step, did: None)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_it_is_refused_or_right(
+def test_a_mutation_is_refused_or_handled(
     worlds: dict[str, World],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -95,5 +95,5 @@ def test_it_is_refused_or_right(
     assert {name for name in before | after if before.get(name) != after.get(name)} <= allowed
 
 
-def test_there_are_more_than_two_hundred_of_different_names() -> None:
+def test_there_are_more_than_two_hundred_mutations() -> None:
     assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS) >= 200

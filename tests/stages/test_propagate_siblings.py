@@ -1,4 +1,4 @@
-"""Adapters and adapted layers: propagate agrees with what peft merges, and writes no file that need not be written."""
+"""Adapters and adapted layers: propagate agrees with what peft merges, and links every unchanged file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lep.config import Propagate
+from lep.config import PropagateSettings
 from lep.errors import CheckpointError
 from lep.io.model_folder import read_json, write_json
 
@@ -21,7 +21,7 @@ EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 QUERY = "model.layers.1.self_attn.q_proj.weight"
 KINDS = ("tied", "untied")
 LAST = {"target_modules": ["q_proj", "v_proj"], "layers_to_transform": [1]}
-"""Of two layers the last, so that of three shards one is touched."""
+"""The last of two layers, so that one of three shards changes."""
 
 
 def adapter(base: Path, folder: Path, *, rows: int | None = None, seed: int = 1, **settings: Any) -> Path:
@@ -44,8 +44,8 @@ def merged(base: Path, folder: Path, target: Path, *, rows: int | None = None, t
     model = AutoModelForCausalLM.from_pretrained(base)
     if rows:
         model.resize_token_embeddings(rows, mean_resizing=False)
-    whole = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-    whole.save_pretrained(target)
+    full_model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    full_model.save_pretrained(target)
     for place in (base, tokenizer):
         for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
             if (place / name).exists():
@@ -53,18 +53,18 @@ def merged(base: Path, folder: Path, target: Path, *, rows: int | None = None, t
     return target
 
 
-def whole_tables(kind: str) -> dict[str, Any]:
-    """Settings of an adapter that trains the tables as well, as continued pre-training does."""
+def train_embeddings(kind: str) -> dict[str, Any]:
+    """Settings of an adapter that also trains the embeddings, as continued pre-training does."""
     if kind == "tied":
         return {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}
     return {"modules_to_save": ["embed_tokens", "lm_head"]}
 
 
-def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+def assert_same_bits(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     """Bit for bit."""
-    assert found.keys() == wanted.keys()
-    for name, tensor in wanted.items():
-        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor), name
+    assert actual.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert actual[name].dtype == tensor.dtype and torch.equal(actual[name], tensor), name
 
 
 def inodes(folder: Path) -> dict[str, int]:
@@ -72,16 +72,16 @@ def inodes(folder: Path) -> dict[str, int]:
 
 
 def linked(folder: Path, source: Path) -> set[str]:
-    """Files of a result that are the source's own."""
+    """Files of a result that are hard links to the source's."""
     return {name for name, inode in inodes(folder).items() if inodes(source).get(name) == inode}
 
 
 @pytest.fixture
 def chatty(bases, tmp_path):
-    """An adapter of an instruct model with two chat tokens of its own, beside its tokenizer, and the same merged."""
+    """An instruct adapter with two chat tokens of its own, saved with its tokenizer, and the merged model."""
 
     def make(kind: str, *, trained: bool) -> tuple[Path, Path]:
-        tables = whole_tables(kind) if trained else {}
+        tables = train_embeddings(kind) if trained else {}
         folder = adapter(bases[kind], tmp_path / "adapter", rows=502, **tables)
         tokenizer = AutoTokenizer.from_pretrained(bases[kind])
         tokenizer.add_special_tokens({"additional_special_tokens": ["<tool>", "</tool>"]})
@@ -95,22 +95,23 @@ def chatty(bases, tmp_path):
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_instruct_adapter_is_the_model_that_peft_merges(
-    bases, adapteds, chatty, run_room, tensors, tmp_path, kind, trained
+    bases, adapteds, chatty, run_stage, tensors, tmp_path, kind, trained
 ) -> None:
-    folder, whole = chatty(kind, trained=trained)
+    folder, full_model = chatty(kind, trained=trained)
     models = {"base": bases[kind], "adapted": adapteds[kind]}
-    numbers = run_room(Propagate(**models, instruct=folder), tmp_path / "out")
-    expected = run_room(Propagate(**models, instruct=whole), tmp_path / "expected")
-    found = tensors(tmp_path / "out")
-    same(found, tensors(tmp_path / "expected"))
-    assert {table: facts["residual"] for table, facts in numbers["tables"].items()} == {
-        table: facts["residual"] for table, facts in expected["tables"].items()
-    }
+    result = run_stage(PropagateSettings(**models, instruct=folder), tmp_path / "out")
+    expected = run_stage(PropagateSettings(**models, instruct=full_model), tmp_path / "expected")
+    propagated = tensors(tmp_path / "out")
+    assert_same_bits(propagated, tensors(tmp_path / "expected"))
+    residuals, expected_residuals = (
+        {name: fit.residual for name, fit in each.fits.items()} for each in (result, expected)
+    )
+    assert residuals == expected_residuals
     saved = load_file(folder / "adapter_model.safetensors")
     chat = saved[f"base_model.model.{EMBED}"][500:]
-    assert torch.equal(found[EMBED][560:], chat.to(found[EMBED].dtype))
-    assert (numbers["special_tokens_kept"], numbers["layers_changed"]) == (5, 2)
-    assert numbers["chat_tokens"] == expected["chat_tokens"]
+    assert torch.equal(propagated[EMBED][560:], chat.to(propagated[EMBED].dtype))
+    assert (result.special_tokens_kept, result.layers_changed) == (5, 2)
+    assert result.chat_tokens == expected.chat_tokens
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer("<tool></tool>", add_special_tokens=False)["input_ids"] == [560, 561]
     assert tokenizer.chat_template == AutoTokenizer.from_pretrained(folder).chat_template
@@ -122,77 +123,81 @@ def test_an_instruct_adapter_is_the_model_that_peft_merges(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_adapter_without_a_tokenizer_uses_its_bases(
-    bases, adapteds, instructs, run_room, tensors, tmp_path, kind
+    bases, adapteds, instructs, run_stage, tensors, tmp_path, kind
 ) -> None:
     """Over the instruct model as base, too: its template and its generation settings are the result's."""
     folder = adapter(instructs[kind], tmp_path / "adapter")
-    whole = merged(instructs[kind], folder, tmp_path / "merged", tokenizer=instructs[kind])
+    full_model = merged(instructs[kind], folder, tmp_path / "merged", tokenizer=instructs[kind])
     models = {"base": instructs[kind], "adapted": adapteds[kind], "layers_scale": 0}
-    run_room(Propagate(**models, instruct=folder), tmp_path / "out")
-    run_room(Propagate(**models, instruct=whole), tmp_path / "expected")
-    same(tensors(tmp_path / "out"), tensors(tmp_path / "expected"))
+    run_stage(PropagateSettings(**models, instruct=folder), tmp_path / "out")
+    run_stage(PropagateSettings(**models, instruct=full_model), tmp_path / "expected")
+    assert_same_bits(tensors(tmp_path / "out"), tensors(tmp_path / "expected"))
     out, source = tmp_path / "out", instructs[kind]
     assert (out / "chat_template.jinja").read_text() == (source / "chat_template.jinja").read_text()
     assert read_json(out / "generation_config.json") == read_json(source / "generation_config.json")
 
 
-def test_shards_that_an_adapter_leaves_are_linked(bases, adapteds, run_room, tmp_path) -> None:
-    """The adapter touches the last layer, in the second shard; each table leaves the shard that it stood in."""
+def test_shards_without_adapted_tensors_are_linked(bases, adapteds, run_stage, tmp_path) -> None:
+    """The adapter changes the last layer, in the second shard; each embedding matrix leaves its shard."""
     base = bases["untied"]
-    run_room(Propagate(base=base, adapted=adapteds["untied"], instruct=base), tmp_path / "without")
+    run_stage(PropagateSettings(base=base, adapted=adapteds["untied"], instruct=base), tmp_path / "without")
     folder = adapter(base, tmp_path / "adapter")
-    run_room(Propagate(base=base, adapted=adapteds["untied"], instruct=folder), tmp_path / "out")
+    run_stage(PropagateSettings(base=base, adapted=adapteds["untied"], instruct=folder), tmp_path / "out")
     index = read_json(base / "model.safetensors.index.json")["weight_map"]
-    touched = {shard for name, shard in index.items() if "layers.1" in name and ("q_proj" in name or "v_proj" in name)}
+    changed = {shard for name, shard in index.items() if "layers.1" in name and ("q_proj" in name or "v_proj" in name)}
     plain = set(index.values()) - {index[EMBED], index[HEAD]}
     assert linked(tmp_path / "without", base) == plain and plain
-    assert linked(tmp_path / "out", base) == plain - touched
-    written = read_json(tmp_path / "out" / "model.safetensors.index.json")["weight_map"]
-    assert written.keys() == index.keys()
-    assert all(name in load_file(tmp_path / "out" / shard) for name, shard in written.items())
+    assert linked(tmp_path / "out", base) == plain - changed
+    weight_map = read_json(tmp_path / "out" / "model.safetensors.index.json")["weight_map"]
+    assert weight_map.keys() == index.keys()
+    assert all(name in load_file(tmp_path / "out" / shard) for name, shard in weight_map.items())
 
 
 @pytest.mark.parametrize("link", ["hard", "copy"])
-def test_copies_share_no_file(bases, adapteds, instructs, run_room, tensors, tmp_path, link) -> None:
+def test_copies_share_no_file(bases, adapteds, instructs, run_stage, tensors, tmp_path, link) -> None:
     models = {"base": bases["untied"], "adapted": adapteds["untied"], "instruct": instructs["untied"]}
-    run_room(Propagate(**models, link=link), tmp_path / "out")
-    run_room(Propagate(**models), tmp_path / "hard")
-    same(tensors(tmp_path / "out"), tensors(tmp_path / "hard"))
-    theirs = {item.stat().st_ino for folder in models.values() for item in folder.iterdir()}
-    shared = {item.name for item in (tmp_path / "out").iterdir() if item.stat().st_ino in theirs}
+    run_stage(PropagateSettings(**models, link=link), tmp_path / "out")
+    run_stage(PropagateSettings(**models), tmp_path / "hard")
+    assert_same_bits(tensors(tmp_path / "out"), tensors(tmp_path / "hard"))
+    input_inodes = {item.stat().st_ino for folder in models.values() for item in folder.iterdir()}
+    shared = {item.name for item in (tmp_path / "out").iterdir() if item.stat().st_ino in input_inodes}
     assert shared == (linked(tmp_path / "hard", instructs["untied"]) if link == "hard" else set())
 
 
 @pytest.mark.parametrize("scale", [None, 1.0, 0.5, 0.0, -1.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_an_adapted_adapter_learnt_goes_two_ways(
-    bases, initialized, extended, instructs, run_room, tensors, tmp_path, kind, scale
+def test_an_adapted_adapter_changes_embeddings_and_layers(
+    bases, initialized, extended, instructs, run_stage, tensors, tmp_path, kind, scale
 ) -> None:
-    """METHOD §2.4: its tables through P, its layers' part added to the instruct model's, times `layers_scale`."""
-    folder = adapter(initialized[kind], tmp_path / "adapter", **whole_tables(kind))
-    whole = merged(initialized[kind], folder, tmp_path / "merged", tokenizer=extended)
+    """Its embeddings go through P; its layers' change is added to the instruct model, times `layers_scale`."""
+    folder = adapter(initialized[kind], tmp_path / "adapter", **train_embeddings(kind))
+    full_model = merged(initialized[kind], folder, tmp_path / "merged", tokenizer=extended)
     models = {"base": bases[kind], "instruct": instructs[kind]}
-    settings = Propagate(**models, adapted=folder, adapter_base=initialized[kind], layers_scale=scale)
-    numbers = run_room(settings, tmp_path / "out")
-    run_room(Propagate(**models, adapted=whole, layers_scale=0), tmp_path / "expected")
-    found, expected, instruct = (tensors(path) for path in (tmp_path / "out", tmp_path / "expected", instructs[kind]))
+    settings = PropagateSettings(**models, adapted=folder, adapter_base=initialized[kind], layers_scale=scale)
+    result = run_stage(settings, tmp_path / "out")
+    run_stage(PropagateSettings(**models, adapted=full_model, layers_scale=0), tmp_path / "expected")
+    propagated, expected, instruct = (
+        tensors(path) for path in (tmp_path / "out", tmp_path / "expected", instructs[kind])
+    )
     factors = load_file(folder / "adapter_model.safetensors")
-    learnt = {f"model.layers.1.self_attn.{part}_proj.weight" for part in "qv"}
-    assert numbers["layers_changed"] == (0 if scale == 0 else 2)
+    changed_layers = {f"model.layers.1.self_attn.{part}_proj.weight" for part in "qv"}
+    assert result.layers_changed == (0 if scale == 0 else 2)
     for name, tensor in expected.items():
-        if name in learnt and scale != 0:
+        if name in changed_layers and scale != 0:
             a, b = (factors[f"base_model.model.{name.removesuffix('.weight')}.lora_{part}.weight"] for part in "AB")
             delta = (1.0 if scale is None else scale) * 1.5 * (b.double() @ a.double())
-            wanted = (instruct[name].double() + delta).to(tensor.dtype)
-            torch.testing.assert_close(found[name], wanted, rtol=8e-3 if kind == "untied" else 1e-6, atol=1e-7)
-            assert not torch.equal(found[name], instruct[name])
+            merged_weight = (instruct[name].double() + delta).to(tensor.dtype)
+            torch.testing.assert_close(
+                propagated[name], merged_weight, rtol=8e-3 if kind == "untied" else 1e-6, atol=1e-7
+            )
+            assert not torch.equal(propagated[name], instruct[name])
         else:
-            assert torch.equal(found[name], tensor), name
+            assert torch.equal(propagated[name], tensor), name
 
 
 @pytest.fixture
 def retrained(adapteds, tmp_path):
-    """An adapted model in which one layer learnt, too: `q_proj` of the last one."""
+    """An adapted model with a changed layer: `q_proj` of the last one."""
 
     def make(kind: str) -> Path:
         folder = tmp_path / "retrained"
@@ -207,39 +212,41 @@ def retrained(adapteds, tmp_path):
     return make
 
 
-def test_layers_that_learnt_are_not_passed_over(bases, instructs, retrained, make_artifact, tmp_path) -> None:
+def test_changed_layers_need_a_decision(bases, instructs, retrained, make_artifact, tmp_path) -> None:
     models = {"base": bases["untied"], "adapted": retrained("untied"), "instruct": instructs["untied"]}
-    with pytest.raises(CheckpointError, match=rf"retrained: '{QUERY}' is not that of .*layers_scale=1 adds"):
-        make_artifact(Propagate(**models), tmp_path / "out")
+    with pytest.raises(CheckpointError, match=rf"retrained: '{QUERY}' differs from .*layers_scale=1 adds"):
+        make_artifact(PropagateSettings(**models), tmp_path / "out")
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_task_vector_of_a_whole_adapted_model_is_added(
-    bases, adapteds, instructs, retrained, run_room, tensors, tmp_path, kind, scale
+    bases, adapteds, instructs, retrained, run_stage, tensors, tmp_path, kind, scale
 ) -> None:
     """arXiv 2212.04089: W_instruct + s·(W_adapted − W_base)."""
     models = {"base": bases[kind], "instruct": instructs[kind]}
     adapted = retrained(kind)
-    run_room(Propagate(**models, adapted=adapted, layers_scale=scale), tmp_path / "out")
-    run_room(Propagate(**models, adapted=adapteds[kind]), tmp_path / "expected")
-    found, expected, instruct = (tensors(path) for path in (tmp_path / "out", tmp_path / "expected", instructs[kind]))
+    run_stage(PropagateSettings(**models, adapted=adapted, layers_scale=scale), tmp_path / "out")
+    run_stage(PropagateSettings(**models, adapted=adapteds[kind]), tmp_path / "expected")
+    propagated, expected, instruct = (
+        tensors(path) for path in (tmp_path / "out", tmp_path / "expected", instructs[kind])
+    )
     difference = tensors(adapted)[QUERY].double() - tensors(bases[kind])[QUERY].double()
     expected[QUERY] = (instruct[QUERY].double() + scale * difference).to(instruct[QUERY].dtype)
     torch.testing.assert_close(
-        found.pop(QUERY), expected.pop(QUERY), rtol=8e-3 if kind == "untied" else 1e-6, atol=1e-7
+        propagated.pop(QUERY), expected.pop(QUERY), rtol=8e-3 if kind == "untied" else 1e-6, atol=1e-7
     )
-    same(found, expected)
+    assert_same_bits(propagated, expected)
 
 
-def test_layers_that_did_not_learn_stay_linked(bases, instructs, retrained, run_room, tmp_path) -> None:
+def test_unchanged_layers_stay_linked(bases, instructs, retrained, run_stage, tmp_path) -> None:
     models = {"base": bases["untied"], "adapted": retrained("untied"), "instruct": instructs["untied"]}
-    numbers = run_room(Propagate(**models, layers_scale=0), tmp_path / "without")
-    numbers = run_room(Propagate(**models, layers_scale=1), tmp_path / "out")
+    run_stage(PropagateSettings(**models, layers_scale=0), tmp_path / "without")
+    result = run_stage(PropagateSettings(**models, layers_scale=1), tmp_path / "out")
     shard = read_json(bases["untied"] / "model.safetensors.index.json")["weight_map"][QUERY]
     assert linked(tmp_path / "out", instructs["untied"]) == linked(tmp_path / "without", instructs["untied"]) - {shard}
-    assert numbers["layers_changed"] == 1
+    assert result.layers_changed == 1
 
 
 def renamed(source: Path, target: Path) -> Path:
@@ -251,29 +258,31 @@ def renamed(source: Path, target: Path) -> Path:
     return target
 
 
-def test_layers_of_other_names_are_refused(bases, initialized, instructs, run_room, tmp_path) -> None:
+def test_layers_of_other_names_are_refused(bases, initialized, instructs, run_stage, tmp_path) -> None:
     folder = adapter(initialized["tied"], tmp_path / "adapter")
     models = {"base": bases["tied"], "adapted": folder, "adapter_base": initialized["tied"]}
     with pytest.raises(CheckpointError, match=r"renamed: no tensor 'model\.layers\.1\.self_attn\.[qv]_proj\.weight'"):
-        run_room(Propagate(**models, instruct=renamed(instructs["tied"], tmp_path / "renamed")), tmp_path / "out")
+        run_stage(
+            PropagateSettings(**models, instruct=renamed(instructs["tied"], tmp_path / "renamed")), tmp_path / "out"
+        )
 
 
 def test_an_adapters_base_may_still_be_made_when_all_is_checked(bases, initialized, instructs, tmp_path) -> None:
-    """A recipe whose `initialize` has not run again yet: `pipeline.check` must leave it to the room itself."""
+    """A recipe whose `initialize` has not run again yet: `pipeline.check` must leave it to the stage itself."""
     from lep.stages.propagate import check
 
     folder = adapter(initialized["tied"], tmp_path / "adapter")
     models = {"base": bases["tied"], "adapted": folder, "instruct": instructs["tied"]}
-    check(Propagate(**models, adapter_base=tmp_path / "not yet"))
+    check(PropagateSettings(**models, adapter_base=tmp_path / "not yet"))
 
 
-def test_an_adapted_adapter_needs_its_base(bases, initialized, instructs, run_room, tmp_path) -> None:
+def test_an_adapted_adapter_needs_its_base(bases, initialized, instructs, run_stage, tmp_path) -> None:
     folder = adapter(initialized["tied"], tmp_path / "adapter")
     with pytest.raises(CheckpointError, match=r"is a LoRA adapter; name the initialized model.*adapter_base="):
-        run_room(Propagate(base=bases["tied"], adapted=folder, instruct=instructs["tied"]), tmp_path / "out")
+        run_stage(PropagateSettings(base=bases["tied"], adapted=folder, instruct=instructs["tied"]), tmp_path / "out")
 
 
-def test_a_link_to_nowhere_is_no_file_of_the_model(bases, adapteds, instructs, run_room, tmp_path) -> None:
+def test_a_link_to_nowhere_is_no_file_of_the_model(bases, adapteds, instructs, run_stage, tmp_path) -> None:
     base = Path(shutil.copytree(bases["tied"], tmp_path / "base"))
     (base / "lost").symlink_to(tmp_path / "nowhere")
-    run_room(Propagate(base=base, adapted=adapteds["tied"], instruct=instructs["tied"]), tmp_path / "out")
+    run_stage(PropagateSettings(base=base, adapted=adapteds["tied"], instruct=instructs["tied"]), tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Tuning gives a whole model folder again, and an interruption changes nothing."""
+"""Fine-tuning writes a whole model folder, and an interruption changes nothing."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lep.config import Tune, free
-from lep.data.copy_tasks import copy_tasks
+from lep.config import TuneSettings, runtime_only_fields
+from lep.data.copy_tasks import build_copy_tasks
 from lep.errors import DataError, TokenizerError, UsageError
 from lep.io.model_folder import open_model
 
 KINDS = ("tied", "untied")
 
 
-def settings(model: Path, data: Path, **changes: Any) -> Tune:
+def build_settings(model: Path, data: Path, **changes: Any) -> TuneSettings:
     values: dict[str, Any] = {
         "model": model,
         "data": data,
         "epochs": 2,
         "lora_rank": 2,
-        "lr": 1e-2,
+        "learning_rate": 1e-2,
         "batch_size": 8,
         "micro_batch_size": 4,
         "dtype": "float32",
     }
-    return Tune.model_validate(values | changes)
+    return TuneSettings.model_validate(values | changes)
 
 
 @pytest.fixture(scope="module")
-def unbroken(instructs, conversations, make_artifact, tmp_path_factory) -> dict[str, Any]:
+def uninterrupted(instructs, conversations, make_result, tmp_path_factory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("tuned")
-    found = {}
+    runs = {}
     for kind in KINDS:
-        wanted = settings(instructs[kind], conversations)
-        found[kind] = (wanted, make_artifact(wanted, root / kind).numbers, root / kind)
-    return found
+        settings = build_settings(instructs[kind], conversations)
+        runs[kind] = (settings, make_result(settings, root / kind), root / kind)
+    return runs
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_result_is_the_model_with_other_weights(unbroken, instructs, tensors, kind) -> None:
-    _, numbers, folder = unbroken[kind]
+def test_the_result_is_the_model_with_changed_weights(uninterrupted, instructs, tensors, kind) -> None:
+    _, result, folder = uninterrupted[kind]
     before, after = tensors(instructs[kind]), tensors(folder)
     assert {k: (v.shape, v.dtype) for k, v in before.items()} == {k: (v.shape, v.dtype) for k, v in after.items()}
     for name, tensor in before.items():
@@ -55,44 +55,44 @@ def test_the_result_is_the_model_with_other_weights(unbroken, instructs, tensors
         assert torch.equal(tensor, after[name]) is (not learns), name
     assert open_model(folder).tied is (kind == "tied")
     added = {"README.md", "manifest.json", "training.jsonl"} | (
-        {"model-tables.safetensors"} if kind == "untied" else set()
+        {"model-embeddings.safetensors"} if kind == "untied" else set()
     )
     assert {item.name for item in folder.iterdir()} == {item.name for item in instructs[kind].iterdir()} | added
     assert (folder / "tokenizer.json").read_bytes() == (instructs[kind] / "tokenizer.json").read_bytes()
-    assert [row["step"] for row in numbers["losses"]] == [1, 2, 3, 4]
-    assert numbers["losses"][-1]["loss"] < numbers["losses"][0]["loss"]
+    assert [point.step for point in result.losses] == [1, 2, 3, 4]
+    assert result.losses[-1].loss < result.losses[0].loss
     _, loading = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
 
 
 @pytest.mark.parametrize(("kind", "step"), [("tied", 1), ("tied", 2), ("untied", 2)])
-def test_an_interrupted_run_ends_as_an_unbroken_one(
-    unbroken, make_artifact, interrupt, tensors, tmp_path, kind, step
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
+    uninterrupted, make_result, interrupt, tensors, tmp_path, kind, step
 ) -> None:
-    wanted, numbers, folder = unbroken[kind]
+    settings, result, folder = uninterrupted[kind]
     interrupt(step)
     with pytest.raises(KeyboardInterrupt):
-        make_artifact(wanted, tmp_path / "out")
+        make_result(settings, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert any((tmp_path / "out.partial" / "checkpoints").iterdir())
     interrupt(0)
-    again = make_artifact(wanted, tmp_path / "out").numbers
-    assert again["losses"] == numbers["losses"] and again["trained_tokens"] == numbers["trained_tokens"]
-    expected, found = tensors(folder), tensors(tmp_path / "out")
+    again = make_result(settings, tmp_path / "out")
+    assert again.losses == result.losses and again.trained_tokens == result.trained_tokens
+    expected, actual = tensors(folder), tensors(tmp_path / "out")
     for name, tensor in expected.items():
-        assert torch.equal(found[name], tensor), name
+        assert torch.equal(actual[name], tensor), name
 
 
-def test_the_loss_is_on_answers_only(instructs, texts, run_room, tmp_path) -> None:
-    """The first loss is that of the answer and what ends it, given all before it."""
+def test_the_loss_is_on_answers_only(instructs, texts, run_stage, tmp_path) -> None:
+    """The first loss is that of the answer and its end, given everything before it."""
     row = {
         "prompt": [{"role": "user", "content": texts["en"][0]}],
         "completion": [{"role": "assistant", "content": texts["en"][1]}],
     }
     data = tmp_path / "one.jsonl"
     data.write_text(json.dumps(row))
-    wanted = settings(instructs["tied"], data, batch_size=1, micro_batch_size=1, epochs=1)
-    numbers = run_room(wanted, tmp_path / "out")
+    settings = build_settings(instructs["tied"], data, batch_size=1, micro_batch_size=1, epochs=1)
+    result = run_stage(settings, tmp_path / "out")
     tokenizer = AutoTokenizer.from_pretrained(instructs["tied"])
     model = AutoModelForCausalLM.from_pretrained(instructs["tied"])
     prompt = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
@@ -101,18 +101,18 @@ def test_the_loss_is_on_answers_only(instructs, texts, run_room, tmp_path) -> No
     assert torch.equal(ids[:, : first.shape[1]], first)
     losses = torch.nn.functional.cross_entropy(model(ids).logits[0, :-1], ids[0, 1:], reduction="none")
     expected = losses[first.shape[1] - 1 :].mean().item()
-    assert numbers["losses"][0]["loss"] == pytest.approx(expected, rel=1e-3)
-    assert numbers["trained_tokens"] == ids.shape[1]
+    assert result.losses[0].loss == pytest.approx(expected, rel=1e-3)
+    assert result.trained_tokens == ids.shape[1]
 
 
-def test_settings_and_data_that_cannot_work_are_named(instructs, conversations, make_artifact, tmp_path) -> None:
+def test_unusable_settings_and_data_are_refused(instructs, conversations, make_result, tmp_path) -> None:
     def refuse(error: type[Exception], message: str, **changes: Any) -> None:
         with pytest.raises(error, match=message):
-            make_artifact(settings(instructs["tied"], conversations).model_copy(update=changes), tmp_path / "out")
+            make_result(build_settings(instructs["tied"], conversations).model_copy(update=changes), tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
     refuse(UsageError, "micro_batch_size 3 × 1 process does not divide batch_size 8", micro_batch_size=3)
-    refuse(DataError, "every conversation is longer than maximum_length=5 tokens", maximum_length=5)
+    refuse(DataError, "every conversation is longer than max_length=5 tokens", max_length=5)
     refuse(DataError, r"16 samples, times epochs=2, are less than one step of batch_size=40", batch_size=40)
     bare = tmp_path / "bare"
     shutil.copytree(instructs["tied"], bare)
@@ -125,55 +125,55 @@ def test_settings_and_data_that_cannot_work_are_named(instructs, conversations, 
     refuse(DataError, "data.jsonl: holds no rows", data=data)
 
 
-def test_data_of_several_sources_is_told_by_name(
-    instructs, conversations, corpus, run_room, tmp_path, texts, monkeypatch
+def test_sources_are_reported_by_name(
+    instructs, conversations, corpus, run_stage, tmp_path, texts, monkeypatch
 ) -> None:
-    """Rows that cannot be learnt from are counted, held-out items in the data are told, copy tasks are mixed in."""
+    """Unusable rows are counted, evaluation items in the data are reported, copy tasks are mixed in."""
     other = tmp_path / "other.jsonl"
     rows = [{"instruction": texts["en"][i], "output": texts["en"][i + 1] if i else " ", "score": i} for i in range(6)]
     other.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = {"skills": conversations, "alpaca": {"files": [other], "minimum": {"score": 2}}}
+    data = {"skills": conversations, "alpaca": {"files": [other], "min_scores": {"score": 2}}}
     copies = {"corpus": corpus, "count": 4}
-    monkeypatch.setattr("lep.data.copy_tasks.copy_tasks", partial(copy_tasks, measured=0))
-    monkeypatch.setattr("lep.data.copy_tasks.SHORTEST", 100)
-    wanted = settings(instructs["untied"], conversations, epochs=1, skills=conversations)
-    wanted = Tune.model_validate(wanted.model_dump() | {"data": data, "copies": copies})
-    numbers = run_room(wanted, tmp_path / "out")
-    assert {name: source["rows"] for name, source in numbers["sources"].items()} == {
+    monkeypatch.setattr("lep.stages._finetuning.build_copy_tasks", partial(build_copy_tasks, evaluated_characters=0))
+    monkeypatch.setattr("lep.data.copy_tasks.MIN_ARTICLE_LENGTH", 100)
+    settings = build_settings(instructs["untied"], conversations, epochs=1, heldout_items=conversations)
+    settings = TuneSettings.model_validate(settings.model_dump() | {"data": data, "copy_tasks": copies})
+    result = run_stage(settings, tmp_path / "out")
+    assert {name: source.rows for name, source in result.sources.items()} == {
         "skills": 16,
         "alpaca": 4,
         "copy": 4,
     }
-    assert sum(source["share"] for source in numbers["sources"].values()) == pytest.approx(1)
-    assert numbers["skipped"] == {"skills": {}, "alpaca": {"score below 2": 2}}
-    assert numbers["examples"] == 24 and numbers["passes"] == 1
-    assert any("16 of 16 texts of skills stand in the data" in remark for remark in numbers["remarks"])
+    assert sum(source.trained_fraction for source in result.sources.values()) == pytest.approx(1)
+    assert result.skipped == {"skills": {}, "alpaca": {"score below 2": 2}}
+    assert result.examples == 24 and result.epochs == 1
+    assert any("16 of 16 texts of heldout_items are in the data" in warning for warning in result.warnings)
 
 
 @pytest.mark.parametrize(("way", "step"), [("dora", 2), ("packed", 1), ("dpo", 2), ("kto", 2)])
-def test_every_way_of_tuning_goes_on_as_if_unbroken(
-    instructs, ways, make_artifact, interrupt, tensors, tmp_path, way, step
+def test_every_method_resumes_as_if_uninterrupted(
+    instructs, ways, make_result, interrupt, tensors, tmp_path, way, step
 ) -> None:
-    wanted = ways[way]
-    numbers = make_artifact(wanted, tmp_path / "unbroken").numbers
-    losses = numbers["losses"]
-    assert len(losses) == 4 and losses[-1]["loss"] < losses[0]["loss"]
-    if way in ("dpo", "kto"):  # where the model is the reference still
-        assert losses[0]["loss"] == pytest.approx({"dpo": math.log(2), "kto": 0.5}[way], abs=1e-3)
-        assert losses[0]["margin"] == pytest.approx(0, abs=1e-3) and losses[-1]["margin"] > 0.1
+    settings = ways[way]
+    result = make_result(settings, tmp_path / "uninterrupted")
+    losses = result.losses
+    assert len(losses) == 4 and losses[-1].loss < losses[0].loss
+    if way in ("dpo", "kto"):  # the model still equals its reference
+        assert losses[0].loss == pytest.approx({"dpo": math.log(2), "kto": 0.5}[way], abs=1e-3)
+        assert losses[0].margin == pytest.approx(0, abs=1e-3) and losses[-1].margin > 0.1
     interrupt(step)
     with pytest.raises(KeyboardInterrupt):
-        make_artifact(wanted, tmp_path / "out")
+        make_result(settings, tmp_path / "out")
     interrupt(0)
-    assert make_artifact(wanted, tmp_path / "out").numbers["losses"] == numbers["losses"]
-    expected, found = tensors(tmp_path / "unbroken"), tensors(tmp_path / "out")
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert make_result(settings, tmp_path / "out").losses == result.losses
+    expected, actual = tensors(tmp_path / "uninterrupted"), tensors(tmp_path / "out")
+    assert all(torch.equal(actual[name], tensor) for name, tensor in expected.items())
     log = [json.loads(line) for line in (tmp_path / "out" / "training.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log] == [1, 2, 3, 4]
 
 
 @pytest.fixture(scope="module")
-def ways(instructs, conversations, texts, tmp_path_factory) -> dict[str, Tune]:
+def ways(instructs, conversations, texts, tmp_path_factory) -> dict[str, TuneSettings]:
     """Settings of four steps each."""
     root, ru = tmp_path_factory.mktemp("preferences"), texts["ru"]
     pairs = [{"prompt": ru[i], "chosen": ru[i + 1], "rejected": texts["en"][i]} for i in range(16)]
@@ -184,19 +184,27 @@ def ways(instructs, conversations, texts, tmp_path_factory) -> dict[str, Tune]:
         (root / f"{name}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     model = instructs["tied"]
     return {
-        "dora": settings(instructs["untied"], conversations, adapters="dora", layers="first_last", tables="head"),
-        "packed": settings(model, conversations, packing=True, maximum_length=300, batch_size=2, micro_batch_size=1),
-        "dpo": settings(model, root / "dpo.jsonl", method="dpo"),
-        "kto": settings(model, root / "kto.jsonl", method="kto", adapters="none", dtype="bfloat16", lr=1e-3),
+        "dora": build_settings(
+            instructs["untied"],
+            conversations,
+            adapter="dora",
+            trainable_layers="first_last",
+            trainable_embeddings="head",
+        ),
+        "packed": build_settings(model, conversations, packing=True, max_length=300, batch_size=2, micro_batch_size=1),
+        "dpo": build_settings(model, root / "dpo.jsonl", method="dpo"),
+        "kto": build_settings(
+            model, root / "kto.jsonl", method="kto", adapter="none", dtype="bfloat16", learning_rate=1e-3
+        ),
     }
 
 
-def test_how_the_work_is_done_does_not_change_what_is_learnt(unbroken, run_room, tensors, tmp_path) -> None:
-    wanted, numbers, folder = unbroken["untied"]
-    assert {"micro_batch_size", "gradient_checkpointing", "parallel"} == free(wanted)
-    other = wanted.model_copy(update={"gradient_checkpointing": True, "micro_batch_size": 2})
-    losses = [row["loss"] for row in run_room(other, tmp_path / "out")["losses"]]
-    assert losses == pytest.approx([row["loss"] for row in numbers["losses"]], rel=1e-4)
-    expected, found = tensors(folder), tensors(tmp_path / "out")
+def test_runtime_settings_do_not_change_the_result(uninterrupted, run_stage, tensors, tmp_path) -> None:
+    settings, result, folder = uninterrupted["untied"]
+    assert {"micro_batch_size", "gradient_checkpointing", "parallel"} == runtime_only_fields(settings)
+    other = settings.model_copy(update={"gradient_checkpointing": True, "micro_batch_size": 2})
+    losses = [row.loss for row in run_stage(other, tmp_path / "out").losses]
+    assert losses == pytest.approx([row.loss for row in result.losses], rel=1e-4)
+    expected, actual = tensors(folder), tensors(tmp_path / "out")
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name].float(), tensor.float(), rtol=2e-2, atol=1e-3, msg=name)
+        torch.testing.assert_close(actual[name].float(), tensor.float(), rtol=2e-2, atol=1e-3, msg=name)

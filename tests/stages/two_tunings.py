@@ -1,4 +1,4 @@
-"""What torchrun starts in the tests of tuning by several processes: the walk of each recipe, in both ways of sharing.
+"""Run by torchrun in the tests of fine-tuning by several processes: each recipe, with both strategies.
 
 Arguments: the folder that gets the runs, and the recipes.
 """
@@ -11,42 +11,42 @@ from typing import Any
 
 from torch.distributed.tensor import DTensor
 
-from lep.pipeline import load_recipe, run
-from lep.training import finetuning as tuning
-from lep.training.callbacks import Watch
+from lep.modeling import trainable_model
+from lep.pipeline import load_recipe, run_steps
+from lep.training.callbacks import TrainingMonitor
 
-WAYS = ("ddp", "fsdp2")
+STRATEGIES = ("ddp", "fsdp2")
 
 seen: list[int] = []
-"""How many processes each step was made by, and how many parts what is divided was in."""
+"""Number of processes of each step, and number of shards of what is sharded."""
 
 
 def main(out: Path, recipes: list[Path]) -> None:
-    Watch.on_step_end = on_step_end
-    tuning.shard = shard_and_count
+    TrainingMonitor.on_step_end = on_step_end
+    trainable_model.shard_model = shard_and_count
     for recipe in recipes:
-        for parallel in WAYS:
+        for parallel in STRATEGIES:
             seen.clear()
             steps = load_recipe(recipe, [f"out={out / recipe.stem / parallel}", f"tune.parallel={parallel}"])
-            run(steps, replace=False, started=lambda _: None, ended=lambda *_: None)
+            run_steps(steps, replace=False, on_start=lambda _: None, on_end=lambda *_: None)
             assert len(seen) == 3 + (parallel == "fsdp2") and set(seen) == {2}, seen
 
 
-def on_step_end(self: Watch, args: Any, state: Any, control: Any, **more: Any) -> None:
+def on_step_end(self: TrainingMonitor, args: Any, state: Any, control: Any, **more: Any) -> None:
     seen.append(args.world_size)
     original(self, args, state, control, **more)
 
 
-def shard_and_count(model: Any, **more: Any) -> None:
-    """`shard`, and what is divided is truly so."""
-    shard(model, **more)
-    divided = [weight for weight in model.parameters() if isinstance(weight, DTensor)]
-    own, all_ = sum(weight.to_local().numel() for weight in divided), sum(weight.numel() for weight in divided)
-    assert all_ > 20_000, all_
-    seen.append(round(all_ / own))
+def shard_and_count(model: Any, **kwargs: Any) -> None:
+    """Shard, and count the shards."""
+    shard(model, **kwargs)
+    sharded = [weight for weight in model.parameters() if isinstance(weight, DTensor)]
+    local, total = sum(weight.to_local().numel() for weight in sharded), sum(weight.numel() for weight in sharded)
+    assert total > 20_000, total
+    seen.append(round(total / local))
 
 
-original, shard = Watch.on_step_end, tuning.shard
+original, shard = TrainingMonitor.on_step_end, trainable_model.shard_model
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the tests of vocabularies share: bases in every form, and the words of the texts."""
+"""Shared fixtures: BPE bases in every form, and the words of the texts."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from pathlib import Path
 import pytest
 
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
-from lep.tokenization.word_counts import splitter
+from lep.tokenization.word_counts import build_word_splitter
 
 Words = list[tuple[str, int]]
 
 
 @pytest.fixture(scope="session")
 def forms(tokenizers, texts, train_sentencepiece, tmp_path_factory) -> dict[str, TokenizerFile]:
-    """BPE bases in each form in which their merges can be stored.
+    """BPE bases in each form in which merges can be stored.
 
     pairs, strings, ignore_merges, tiktoken: byte-level; sentencepiece_bpe, metaspace: as in `tokenizers`; english: a
-    SentencePiece file that spells Cyrillic in bytes; user_defined: one with symbols of its user, letters among them.
+    SentencePiece file that spells Cyrillic in bytes; user_defined: one with user-defined symbols, letters among them.
     """
     base = read_tokenizer(tokenizers["byte_level"])
-    strings, ignoring = json.loads(json.dumps([base.state, base.state]))
+    strings, ignore_merges = json.loads(json.dumps([base.tokenizer_json, base.tokenizer_json]))
     strings["model"]["merges"] = [" ".join(merge) for merge in strings["model"]["merges"]]
-    ignoring["model"]["ignore_merges"] = True
+    ignore_merges["model"]["ignore_merges"] = True
     root = tmp_path_factory.mktemp("forms")
-    symbols = {"english": [], "user_defined": ["щ", "▁▁", "но", "(", "<|end|>"]}
-    for name, added in symbols.items():
+    user_symbols = {"english": [], "user_defined": ["щ", "▁▁", "но", "(", "<|end|>"]}
+    for name, symbols in user_symbols.items():
         (root / name).mkdir()
-        train_sentencepiece(root / name, texts["en"], kind="bpe", size=345, user_defined_symbols=added)
+        train_sentencepiece(root / name, texts["en"], kind="bpe", size=345, user_defined_symbols=symbols)
     files = {name: read_tokenizer(folder) for name, folder in _folders(tokenizers, root).items()}
     return files | {
         "pairs": base,
         "strings": TokenizerFile(base.path, strings, base.scheme),
-        "ignore_merges": TokenizerFile(base.path, ignoring, base.scheme),
+        "ignore_merges": TokenizerFile(base.path, ignore_merges, base.scheme),
     }
 
 
@@ -49,8 +49,8 @@ def words(texts) -> Callable[..., Words]:
     """`words(base, *languages)`: the words of the texts with their counts, as the base stores them."""
 
     def count(base: TokenizerFile, *languages: str) -> Words:
-        split = splitter(base)
-        found = Counter(word for language in languages for text in texts[language] for word in split(text))
-        return list(found.items())
+        split = build_word_splitter(base)
+        counts = Counter(word for language in languages for text in texts[language] for word in split(text))
+        return list(counts.items())
 
     return count

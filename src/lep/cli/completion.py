@@ -1,4 +1,4 @@
-"""What the shell offers after TAB: argcomplete knows the verbs and flags, this file rooms, knobs and values."""
+"""What the shell offers after TAB: argcomplete knows verbs and flags, this module stages, settings and their values."""
 
 from __future__ import annotations
 
@@ -8,41 +8,52 @@ from typing import Any, Literal, get_args, get_origin
 
 from argcomplete.completers import FilesCompleter
 
-from lep.config import ROOMS
+from lep.registry import STAGES
 
-_ROOM = ("from_", "to_")
-"""Places on the command line where a room is named."""
+_STAGE_ARGUMENTS = ("from_", "to_")
+"""Destinations of the arguments that name a stage."""
 
 
 def complete(prefix: str, action: Action, parsed_args: Namespace, **_: Any) -> list[str]:
-    """Words that may stand at a place of the command line; argcomplete drops those that do not begin with `prefix`."""
-    if action.dest in _ROOM:
-        return list(ROOMS)
-    knobs = _knobs(getattr(parsed_args, "room", None)) if action.dest in ("words", "overrides") else {}
+    """Return the words that can stand at one place of the command line.
+
+    Args:
+        prefix: What has been typed; argcomplete drops the words that do not begin with it.
+        action: The argument of the parser at this place.
+        parsed_args: What has been parsed so far.
+
+    Returns:
+        Names of stages, `setting=` words, values of a setting, or file names.
+    """
+    if action.dest in _STAGE_ARGUMENTS:
+        return list(STAGES)
+    settings = _get_setting_types(getattr(parsed_args, "stage", None)) if action.dest == "overrides" else {}
     name, equals, value = prefix.partition("=")
     if not equals:
-        return [*(f"{knob}=" for knob in knobs), *_files(prefix)]
-    values = list(_choices(knobs.get(name))) or _files(value)
-    return [f"{name}={found}" for found in values]
+        return [*(f"{setting}=" for setting in settings), *_complete_file_names(prefix)]
+    values = list(_list_choices(settings.get(name))) or _complete_file_names(value)
+    return [f"{name}={choice}" for choice in values]
 
 
-def _knobs(room: str | None) -> Mapping[str, Any]:
-    """Types of a room's knobs, or of all rooms' as a recipe's overrides name them."""
-    if room:
-        return {name: knob.annotation for name, knob in ROOMS[room].model_fields.items()} | {"out": None}
-    return {f"{room}.{name}": kind for room in ROOMS for name, kind in _knobs(room).items()} | {"out": None}
+def _get_setting_types(stage: str | None) -> Mapping[str, Any]:
+    """Types of a stage's settings; of all stages', with the stage in front, where None is given."""
+    if stage:
+        fields = STAGES[stage].settings.model_fields
+        return {name: field.annotation for name, field in fields.items()} | {"out": None}
+    types = {f"{name}.{key}": kind for name in STAGES for key, kind in _get_setting_types(name).items()}
+    return types | {"out": None}
 
 
-def _choices(kind: object) -> Iterator[str]:
-    """The values of a type that has few."""
-    if kind is bool:
+def _list_choices(annotation: object) -> Iterator[str]:
+    """Values of a type that has few of them."""
+    if annotation is bool:
         yield from ("true", "false")
-    elif get_origin(kind) is Literal:
-        yield from map(str, get_args(kind))
+    elif get_origin(annotation) is Literal:
+        yield from map(str, get_args(annotation))
     else:
-        for part in get_args(kind):
-            yield from _choices(part)
+        for part in get_args(annotation):
+            yield from _list_choices(part)
 
 
-def _files(prefix: str) -> list[str]:
+def _complete_file_names(prefix: str) -> list[str]:
     return list(FilesCompleter()(prefix))

@@ -1,7 +1,7 @@
-"""Every knob of every room: one frozen model a room, documented field by field. Imports no torch.
+"""The settings of every stage: one frozen pydantic model per stage, documented field by field. Imports no torch.
 
-Every `Path` in a room's settings is an input: it names a file, a folder, or, in a recipe, an earlier room
-(`adapted: pretrain`). Where a room writes is not a setting; the command gives it (`out=`).
+Every `Path` in a stage's settings is an input: it names a file, a folder or, in a recipe, an earlier stage
+(`adapted: pretrain`). Where a stage writes is not a setting; the command says it (`out=`).
 """
 
 from __future__ import annotations
@@ -10,72 +10,70 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lep.config.advise import Advise
-from lep.config.base import How, Settings
-from lep.config.benchmark import Benchmark
-from lep.config.calibrate import Calibrate
-from lep.config.collect import Collect, Source
+from lep.config.advise import AdviseSettings
+from lep.config.base import RuntimeOnly, Settings
+from lep.config.benchmark import BenchmarkSettings
+from lep.config.calibrate import CalibrateSettings
+from lep.config.collect import CollectSettings, CorpusSource
 from lep.config.endpoint import Endpoint
-from lep.config.evaluate import Evaluate
-from lep.config.initialize import Initialize, Tables
-from lep.config.pretrain import Pretrain
-from lep.config.propagate import Propagate
-from lep.config.report import Report
-from lep.config.retokenize import Retokenize, VocabularyKind
-from lep.config.tune import Conversations, Copies, Tune, Tuning
-
-ROOMS: dict[str, type[Settings]] = {
-    "collect": Collect,
-    "advise": Advise,
-    "retokenize": Retokenize,
-    "initialize": Initialize,
-    "pretrain": Pretrain,
-    "tune": Tune,
-    "propagate": Propagate,
-    "calibrate": Calibrate,
-    "evaluate": Evaluate,
-    "report": Report,
-}
+from lep.config.evaluate import EvaluateSettings
+from lep.config.initialize import EmbeddingNamesSettings, InitializeSettings
+from lep.config.pretrain import PretrainSettings
+from lep.config.propagate import PropagateSettings
+from lep.config.report import ReportSettings
+from lep.config.retokenize import RetokenizeSettings, VocabularyKind
+from lep.config.tune import ConversationSource, CopyTaskSettings, FinetuningSettings, TuneSettings
 
 
-def paths(settings: Settings) -> dict[str, Path]:
-    """Every input of a room, by its place in the settings: `base`, `models.adapted`, `sources.ru.files.0`."""
+def get_input_paths(settings: Settings) -> dict[str, Path]:
+    """Return every input by its dotted name in the settings: `base`, `models.adapted`, `sources.ru.files.0`."""
     return {name: value for name, value in flatten(settings.model_dump()).items() if isinstance(value, Path)}
 
 
-def free(settings: Settings) -> frozenset[str]:
-    """Knobs that say how to work, not what to make, by their place: an artifact is the same with any value of them."""
+def runtime_only_fields(settings: Settings) -> frozenset[str]:
+    """Return dotted names of settings that do not affect the result and are left out of the fingerprint."""
     fields = type(settings).model_fields
-    found = {name for name, knob in fields.items() if How in knob.metadata}
-    return frozenset(found).union(*(_free_inside(name, getattr(settings, name)) for name in fields))
+    names = {name for name, field in fields.items() if RuntimeOnly in field.metadata}
+    return frozenset(names).union(*(_nested_runtime_only_fields(name, getattr(settings, name)) for name in fields))
 
 
-def _free_inside(place: str, value: object) -> set[str]:
+def _nested_runtime_only_fields(prefix: str, value: object) -> set[str]:
     if isinstance(value, Settings):
-        return {f"{place}.{name}" for name in free(value)}
+        return {f"{prefix}.{name}" for name in runtime_only_fields(value)}
     if isinstance(value, Mapping):
-        return {name for key, item in value.items() for name in _free_inside(f"{place}.{key}", item)}
+        return {name for key, item in value.items() for name in _nested_runtime_only_fields(f"{prefix}.{key}", item)}
     return set()
 
 
-S = TypeVar("S", bound=Settings)
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
-def with_paths(settings: S, change: Callable[[Path], Path]) -> S:
-    """The same settings with every input changed."""
+def map_paths(settings: SettingsT, transform: Callable[[Path], Path]) -> SettingsT:
+    """Return the settings with every input path transformed."""
 
-    def walk(value: object) -> object:
+    def map_value(value: object) -> object:
         if isinstance(value, dict):
-            return {key: walk(item) for key, item in value.items()}
+            return {key: map_value(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [walk(item) for item in value]
-        return change(value) if isinstance(value, Path) else value
+            return [map_value(item) for item in value]
+        return transform(value) if isinstance(value, Path) else value
 
-    return type(settings).model_validate(walk(settings.model_dump()))
+    return type(settings).model_validate(map_value(settings.model_dump()))
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as `a.b.0` → value."""
+    """Flatten nested settings to dotted names.
+
+    >>> flatten({"models": {"a": "x"}, "betas": (0.9, 0.95)})
+    {'models.a': 'x', 'betas.0': 0.9, 'betas.1': 0.95}
+
+    Args:
+        settings: Settings as plain values.
+        prefix: Put before every name.
+
+    Returns:
+        Values by dotted name.
+    """
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
@@ -88,28 +86,27 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 __all__ = [
-    "ROOMS",
-    "Advise",
-    "Benchmark",
-    "Calibrate",
-    "Collect",
-    "Conversations",
-    "Copies",
+    "AdviseSettings",
+    "BenchmarkSettings",
+    "CalibrateSettings",
+    "CollectSettings",
+    "ConversationSource",
+    "CopyTaskSettings",
+    "CorpusSource",
+    "EmbeddingNamesSettings",
     "Endpoint",
-    "Evaluate",
-    "Initialize",
-    "Pretrain",
-    "Propagate",
-    "Report",
-    "Retokenize",
+    "EvaluateSettings",
+    "FinetuningSettings",
+    "InitializeSettings",
+    "PretrainSettings",
+    "PropagateSettings",
+    "ReportSettings",
+    "RetokenizeSettings",
     "Settings",
-    "Source",
-    "Tables",
-    "Tune",
-    "Tuning",
+    "TuneSettings",
     "VocabularyKind",
     "flatten",
-    "free",
-    "paths",
-    "with_paths",
+    "get_input_paths",
+    "map_paths",
+    "runtime_only_fields",
 ]

@@ -1,4 +1,4 @@
-"""The rules and the kinds of number that all rooms' settings share."""
+"""The base class and the number types that the settings of all stages share."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(gt=0)]
+UnitInterval = Annotated[float, Field(ge=0, le=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
 Dtype = Literal["float32", "bfloat16"]
 
 
-class How:
-    """Marks a knob that says how to work, not what to make: `Annotated[Count, How]`."""
+class RuntimeOnly:
+    """Marks a setting that does not affect the result: `Annotated[PositiveInt, RuntimeOnly]`."""
 
 
 class Settings(BaseModel):
-    """The rules that all settings share: frozen, unknown keys are errors, docstrings are the documentation."""
+    """Base class of all settings: frozen; unknown keys are errors; attribute docstrings are the documentation."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()

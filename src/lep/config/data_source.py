@@ -1,4 +1,4 @@
-"""Where data comes from: files, or a data set that `datasets` reads."""
+"""Settings of where data comes from: files, or a data set."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from typing import Annotated, Self
 
 from pydantic import field_validator, model_validator
 
-from lep.config.base import How, Settings
+from lep.config.base import RuntimeOnly, Settings
 
-_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_HUB_ID_PATTERN = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
-class Origin(Settings):
+class DataSource(Settings):
     """Files, or a data set that `datasets` reads."""
 
     files: list[Path] | None = None
-    """Files of documents: .jsonl (also .gz, .xz), .txt (documents parted by blank lines) or .parquet; a folder stands
-    for all such files in it."""
+    """Files of documents: .jsonl (also .gz, .xz), .txt (documents separated by blank lines) or .parquet; a folder means
+    all such files in it."""
     dataset: str | Path | None = None
-    """Instead of files: a data set on the Hugging Face hub (`owner/name`), or a folder that is laid out like one."""
+    """Instead of files: a data set on the Hugging Face hub (`owner/name`), or a folder with the layout of one."""
     name: str | None = None
-    """The data set's configuration; none: its only or default one."""
+    """Configuration of the data set; None: its only or default one."""
     split: str | None = None
-    """The data set's split; none: `train`."""
+    """Split of the data set; None: `train`."""
     revision: str | None = None
-    """Branch, tag or commit of a data set on the hub; none: the newest, so that a later run may read other text."""
-    license: Annotated[str | None, How] = None
-    """The text's licence, as the hub calls it (`cc-by-sa-4.0`), for the cards of models that learn from it; none: what
-    the card in a data set's folder says."""
+    """Branch, tag or commit of a data set on the hub; None: the newest, so that a later run may read other text."""
+    license: Annotated[str | None, RuntimeOnly] = None
+    """License of the text by its name on the hub (`cc-by-sa-4.0`), for the cards of models trained on it; None: what
+    the card in the data set's folder says."""
 
     @field_validator("dataset")
     @classmethod
-    def _folder_or_id(cls, dataset: str | Path | None) -> str | Path | None:
-        """A folder is an input, like a file; an id on the hub is a setting."""
+    def _parse_dataset(cls, dataset: str | Path | None) -> str | Path | None:
+        """Make a folder a path, which is an input; an id on the hub stays a string."""
         if isinstance(dataset, str) and Path(dataset).is_dir():
             return Path(dataset)
-        if isinstance(dataset, str) and not _HUB_ID.fullmatch(dataset):
-            raise ValueError(f"{dataset} is neither a folder that is there nor an id on the hub (owner/name)")
+        if isinstance(dataset, str) and not _HUB_ID_PATTERN.fullmatch(dataset):
+            raise ValueError(f"{dataset} is neither an existing folder nor an id on the hub (owner/name)")
         return dataset
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _check_consistency(self) -> Self:
         if bool(self.files) == bool(self.dataset):
             raise ValueError("give either files or dataset")
         if self.files and (self.name or self.split or self.revision):

@@ -1,4 +1,4 @@
-"""Settings of an OpenAI-compatible server."""
+"""Settings of a model served behind an OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from urllib.parse import urlsplit
 
 from pydantic import field_validator
 
-from lep.config.base import Count, How, Settings
+from lep.config.base import PositiveInt, RuntimeOnly, Settings
 
 
 class Endpoint(Settings):
-    """A model that is served elsewhere and speaks OpenAI's protocol."""
+    """A model served behind an OpenAI-compatible API."""
 
-    url: Annotated[str, How]
-    """The address before `/chat/completions`, as in `http://localhost:8000/v1`."""
+    base_url: Annotated[str, RuntimeOnly]
+    """The URL before `/chat/completions`, for example `http://localhost:8000/v1`."""
     model: str
     """The name under which the model is served."""
-    key_variable: Annotated[str, How] = "OPENAI_API_KEY"
-    """Environment variable with the key, where one is needed; the key itself is no setting and is kept nowhere."""
-    requests: Annotated[Count, How] = 16
-    """How many requests are under way at once."""
+    api_key_env: Annotated[str, RuntimeOnly] = "OPENAI_API_KEY"
+    """Environment variable with the API key, where one is needed; the key itself is never stored."""
+    max_concurrent_requests: Annotated[PositiveInt, RuntimeOnly] = 16
+    """Number of requests sent at once."""
 
-    @field_validator("url")
+    @field_validator("base_url")
     @classmethod
-    def _address(cls, url: str) -> str:
+    def _check_url(cls, url: str) -> str:
         _ = urlsplit(url).port  # a ValueError where there can be none
         return url

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lep.config.base import Count, Settings
+from lep.config.base import PositiveInt, Settings
 
 
-class Tables(Settings):
-    """Names of a model's two tables among its tensors."""
+class EmbeddingNamesSettings(Settings):
+    """Tensor names of a model's input and output embeddings."""
 
     embed: str
-    """The input embedding, as in `model.embed_tokens.weight`."""
+    """Input embeddings, for example `model.embed_tokens.weight`."""
     head: str
-    """The output embedding, as in `lm_head.weight`; the same name when one matrix is both."""
+    """Output embeddings, for example `lm_head.weight`; the same name if they are tied."""
 
 
-class Initialize(Settings):
-    """Base model + tokenizer → model with new tables, each new row the mean of its pieces' rows (T·E)."""
+class InitializeSettings(Settings):
+    """Base model + tokenizer → model with new embeddings: each new row is the mean of the rows of its old tokens."""
 
     base: Path
     """Folder of the base model."""
     tokenizer: Path
     """A tokenizer made by `retokenize`, or any folder with a tokenizer."""
-    pad_to_multiple: Count = 64
-    """The tables get a multiple of so many rows, which suits the hardware; the tokenizer is left as it is."""
-    tables: Tables | None = None
-    """The two tables' tensors, where neither the family nor names and shapes tell."""
+    pad_to_multiple_of: PositiveInt = 64
+    """Pad the rows of the embeddings to a multiple of this, which suits the hardware; the tokenizer is not changed."""
+    embedding_names: EmbeddingNamesSettings | None = None
+    """Tensor names of the embeddings, for a model in which lep cannot find them by itself."""

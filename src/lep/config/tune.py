@@ -1,4 +1,4 @@
-"""Settings of `tune`, and those that it shares with `calibrate`."""
+"""Settings of `tune`, and those that `calibrate` shares."""
 
 from __future__ import annotations
 
@@ -7,90 +7,94 @@ from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from lep.config.base import Count, Dtype, How, NonNegative, Positive, Settings
-from lep.config.data_source import Origin
+from lep.config.base import Dtype, NonNegativeFloat, PositiveFloat, PositiveInt, RuntimeOnly, Settings
+from lep.config.data_source import DataSource
 
 
-class Conversations(Origin):
-    """Conversations of one source: files, or a data set that `datasets` reads."""
+class ConversationSource(DataSource):
+    """Conversations of one source: files, or a data set."""
 
     files: list[Path] | None = None
-    """Files of conversations: .jsonl (also .gz, .xz) or .parquet; a folder stands for all such files in it."""
-    minimum: dict[str, float] | None = None
-    """The least value that a row must have in a column, as `{opus_score: 8}`; rows with a lower one are left out;
-    none: all are read."""
+    """Files of conversations: .jsonl (also .gz, .xz) or .parquet; a folder means all such files in it."""
+    min_scores: dict[str, float] | None = None
+    """Minimum value of a row in each of these columns, for example `{opus_score: 8}`; other rows are skipped. None:
+    read all."""
 
 
-class Copies(Settings):
-    """Copy tasks: text that is held out of a corpus is to be repeated word by word."""
+class CopyTaskSettings(Settings):
+    """Copy tasks: repeat held-out text of a corpus word by word."""
 
     corpus: Path
     """A corpus made by `collect`."""
-    count: Count
-    """How many tasks: half of them to copy a sentence, the others to copy an article, or as much of its beginning as
-    `maximum_length` lets stand there twice."""
+    count: PositiveInt
+    """Number of tasks: half of them copy a sentence, the others an article, or as much of its beginning as fits twice
+    into `max_length`."""
 
 
-class Tuning(Settings):
-    """What `tune` and `calibrate` have in common: what of a model learns from conversations, and how."""
+class FinetuningSettings(Settings):
+    """Settings shared by `tune` and `calibrate`: what is trained on conversations, and how."""
 
     model: Path
-    """Folder of the model to tune; its tokenizer must have a chat template."""
-    adapters: Literal["lora", "dora", "none"] = "lora"
-    """What learns in the layers: adapters on their linear maps, merged at the end (`dora`: with learnt lengths of the
-    maps' rows), or, with `none`, the layers themselves."""
-    layers: Literal["all", "first_last"] = "all"
-    """Which layers learn."""
-    lora_rank: Count = 32
+    """Folder of the model to fine-tune; its tokenizer must have a chat template."""
+    adapter: Literal["lora", "dora", "none"] = "lora"
+    """What is trained in the layers: `lora` or `dora` adapters on the linear layers, merged at the end, or, with
+    `none`, the layers themselves."""
+    trainable_layers: Literal["all", "first_last"] = "all"
+    """Layers to train."""
+    lora_rank: PositiveInt = 32
     """Rank r of the adapters."""
-    lora_alpha: Count = 16
+    lora_alpha: PositiveInt = 16
     """α of the adapters: their product is scaled by α / r."""
-    tables: Literal["frozen", "head", "both"] = "both"
-    """Which tables learn, whole; where one matrix is both, it learns as `head` and as `both`."""
-    epochs: Positive = 1.0
-    """Passes over the data."""
-    lr: Positive = 5e-5
-    """Peak learning rate, linear warm-up over a twentieth of the steps, then cosine."""
-    batch_size: Count = 128
-    """Samples in an optimizer step, of all processes together."""
-    micro_batch_size: Annotated[Count, How] = 8
-    """Samples in a forward pass of one process; times the processes, it must divide `batch_size`."""
-    weight_decay: NonNegative = 0.05
+    trainable_embeddings: Literal["none", "head", "both"] = "both"
+    """Embedding matrices to train, all rows: none, the output embeddings, or both; tied ones are trained as `head`
+    too."""
+    epochs: PositiveFloat = 1.0
+    """Number of passes over the data."""
+    learning_rate: PositiveFloat = 5e-5
+    """Peak learning rate; linear warm-up over a twentieth of the steps, then cosine decay."""
+    batch_size: PositiveInt = 128
+    """Samples per optimizer step, over all processes."""
+    micro_batch_size: Annotated[PositiveInt, RuntimeOnly] = 8
+    """Samples per forward pass of one process; times the number of processes, it must divide `batch_size`."""
+    weight_decay: NonNegativeFloat = 0.05
     """AdamW's weight decay."""
-    maximum_length: Count = 4096
-    """Conversations of more tokens are left out, and it is told; no answer is ever cut."""
+    max_length: PositiveInt = 4096
+    """Skip longer conversations, in tokens, and report them; no answer is ever truncated."""
     packing: bool = False
-    """Put short conversations into one sample of up to `maximum_length` tokens; attention stays inside each."""
-    parallel: Annotated[Literal["ddp", "fsdp2"], How] = "ddp"
-    """How several processes share the work: `ddp`: each holds the whole model; `fsdp2`: each holds a part of it."""
-    gradient_checkpointing: Annotated[bool, How] = False
-    """Compute the layers' activations twice instead of keeping them: less memory, a third more work."""
+    """Pack short conversations into samples of up to `max_length` tokens; attention stays inside each conversation."""
+    parallel: Annotated[Literal["ddp", "fsdp2"], RuntimeOnly] = "ddp"
+    """Distributed training: with `ddp` each process holds the full model, with `fsdp2` a shard of it."""
+    gradient_checkpointing: Annotated[bool, RuntimeOnly] = False
+    """Recompute the layers' activations in the backward pass: less memory, a third more work."""
     dtype: Dtype = "bfloat16"
-    """Precision of the frozen weights and of activations; what learns is kept in float32."""
-    copies: Copies | None = None
-    """Copy tasks among the conversations."""
-    skills: Path | None = None
-    """Items that the model will be measured with, as in `evaluate`; it is told which of them stand in the data."""
+    """Precision of frozen weights and of activations; trained weights are kept in float32."""
+    copy_tasks: CopyTaskSettings | None = None
+    """Copy tasks to mix into the conversations."""
+    heldout_items: Path | None = None
+    """Items that the model will be evaluated on, as in `evaluate`; those that occur in the data are reported."""
     seed: int = 0
-    """Order of the samples, the adapters at the start, and the choice of copy tasks."""
+    """Seed of the order of samples, the initial adapters, and the choice of copy tasks."""
 
 
-class Tune(Tuning):
-    """Model + instruction data → tuned model: adapters and tables learn, merged; loss on answers only."""
+class TuneSettings(FinetuningSettings):
+    """Model + instruction data → tuned model: trains adapters and embeddings, with the loss on answers only."""
 
-    data: Path | dict[str, Path | Conversations]
-    """Conversations: a file (.jsonl, .parquet) or a folder of such; or several sources, each with a name."""
+    data: Path | dict[str, Path | ConversationSource]
+    """Conversations: a file (.jsonl, .parquet), a folder of such files, or several named sources."""
     method: Literal["sft", "dpo", "kto"] = "sft"
-    """`sft`: answers are learnt; `dpo`: of two answers to a prompt the chosen one is preferred to the rejected one;
-    `kto`: answers are labelled good or bad. Both compare with the model as it was."""
-    beta: Positive = 0.1
-    """β of `dpo` and `kto`: the greater, the nearer the result stays to the model as it was."""
+    """`sft`: train on answers; `dpo`: prefer the chosen to the rejected answer; `kto`: train on answers labeled good or
+    bad. The reference of `dpo` and `kto` is the model before training."""
+    beta: PositiveFloat = 0.1
+    """β of `dpo` and `kto`: the larger, the closer the result stays to the model before training."""
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
-        scored = isinstance(self.data, dict) and any(getattr(source, "minimum", None) for source in self.data.values())
-        if self.method != "sft" and (self.packing or self.copies or self.skills or scored):
-            raise ValueError(f"packing, copies, skills and minimum are for method=sft, not for {self.method}")
+    def _check_consistency(self) -> Self:
+        sources = self.data.values() if isinstance(self.data, dict) else ()
+        filtered = any(isinstance(source, ConversationSource) and source.min_scores for source in sources)
+        if self.method != "sft" and (self.packing or self.copy_tasks or self.heldout_items or filtered):
+            raise ValueError(
+                f"packing, copy_tasks, heldout_items and min_scores are for method=sft, not for {self.method}"
+            )
         if self.method == "kto" and self.micro_batch_size < 2:
             raise ValueError("method=kto compares the samples of a forward pass; give micro_batch_size=2 or more")
         return self

@@ -1,6 +1,7 @@
-"""How large a new vocabulary should be: what each size brings and costs, and the rule that chooses.
+"""Choose the size of a new vocabulary: what each size gains and costs, and the rule that recommends one.
 
-A size is a number of new tokens; 0 is the base as it is. Text of several languages is mixed by shares of its symbols.
+A size is a number of new tokens; 0 is the base vocabulary. Languages are mixed by their shares of characters. The
+values that leave this module are in `lep.results.advice`.
 """
 
 from __future__ import annotations
@@ -8,268 +9,231 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
 
-FIRST = 1_000
-"""The smallest size that is looked at; each further one is twice the size before."""
+from lep.results.advice import (
+    EmbeddingCost,
+    LanguageCompression,
+    LimitingFactor,
+    ModelDimensions,
+    SizeRecommendation,
+    SizeTradeoff,
+    TextCounts,
+)
 
-DOUBLING = 0.05
-"""By this share of the text before it, a size must shorten the text: fewer tokens saved are not worth twice the rows.
-Ours."""
+SMALLEST_SIZE = 1_000
+"""The smallest candidate size; each further one is twice as large."""
 
-WORTH = 0.15
-"""By this share of the base's text, the chosen size must shorten the text, else nothing is worth the training. Ours."""
+MIN_DOUBLING_GAIN = 0.05
+"""Minimum fraction of the text's tokens that each doubling must save; less is not worth twice the rows. Our choice."""
 
-SEEN = 100
-"""Occurrences in training after which a new token counts as learnt. Source: Gowda & May 2020, arXiv 2004.02334."""
+MIN_TOTAL_GAIN = 0.15
+"""Minimum fraction of the base's tokens that the recommended size must save; less is not worth the training. Our
+choice."""
 
-SEEN_SHARE = 0.95
-"""Share of the new tokens that must be learnt. Source: the same."""
+MIN_OCCURRENCES = 100
+"""Occurrences in training after which a new token counts as trained. Source: Gowda & May 2020, arXiv 2004.02334."""
 
-PADDING = 64
-"""Tables get a multiple of so many rows, as `initialize` makes them."""
+MIN_TRAINED_FRACTION = 0.95
+"""Minimum fraction of the new tokens that must be trained. Source: the same."""
 
-BFLOAT16 = 2
-"""Bytes of a parameter."""
+PAD_TO_MULTIPLE_OF = 64
+"""`initialize` pads the rows of the embedding matrices to a multiple of this."""
 
-Limit = Literal["text", "speed", "occurrences", "covered", "sweep"]
-"""What speaks against a larger size: its text is hardly shorter; its generation is slower; its tokens are too rare; no
-size shortens the text much; or no larger one was looked at."""
-
-
-@dataclass(frozen=True)
-class Text:
-    """How much text there is, however tokens cut it."""
-
-    symbols: int
-    bytes: int
-    words: int
-    """Runs of anything but white space."""
+BYTES_PER_PARAMETER = 2
+"""Size of a bfloat16 parameter."""
 
 
 @dataclass(frozen=True)
-class Size:
-    """What was counted at one size."""
+class SizeMeasurement:
+    """Token counts of one vocabulary size."""
 
     new_tokens: int
     vocabulary_size: int
-    tokens: Mapping[str, int]
+    heldout_tokens: Mapping[str, int]
     """Tokens of the held-out text, by language."""
     occurrences: Sequence[float]
-    """Of each new token, in training."""
-    trained: float
-    """Tokens of training."""
+    """Occurrences in training, by new token."""
+    training_tokens: float
+    """Length of the training, in tokens."""
 
 
-@dataclass(frozen=True)
-class Model:
-    """What a vocabulary's cost depends on."""
+def candidate_sizes(max_size: int) -> list[int]:
+    """Return `SMALLEST_SIZE` and its doublings up to `max_size`.
 
-    width: int
-    """Numbers in a row."""
-    tied: bool
-    """Whether one table is both embed and head."""
-    parameters: int
-    """All of them, both tables included."""
-    rows: int
-    """Of each table, with the base's vocabulary."""
+    >>> candidate_sizes(5000), candidate_sizes(500), candidate_sizes(0)
+    ([1000, 2000, 4000], [500], [])
 
-    @property
-    def read(self) -> int:
-        """Parameters read for each generated token: all but embed, of which one row is looked up, unless it is head."""
-        return self.parameters - (0 if self.tied else self.rows * self.width)
+    Args:
+        max_size: new tokens of the largest size.
 
-    def rows_for(self, size: Size) -> int:
-        """Rows of each table: the base's own, or enough for the vocabulary, padded."""
-        return padded(size.vocabulary_size) if size.new_tokens else self.rows
+    Returns:
+        The sizes in ascending order; `max_size` alone when it is smaller than `SMALLEST_SIZE`, nothing when it is 0.
+    """
+    sizes = [min(SMALLEST_SIZE, max_size)] if max_size > 0 else []
+    while sizes and 2 * sizes[-1] <= max_size:
+        sizes.append(2 * sizes[-1])
+    return sizes
 
 
-@dataclass(frozen=True)
-class Density:
-    """How tokens cut the held-out text of one language."""
-
-    symbols_per_token: float
-    bytes_per_token: float
-    tokens_per_word: float
+def pad_vocabulary_size(vocabulary_size: int) -> int:
+    """Return the number of embedding rows for this many tokens."""
+    return -(-vocabulary_size // PAD_TO_MULTIPLE_OF) * PAD_TO_MULTIPLE_OF
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What the tables grow by; negative where they shrink."""
-
-    parameters: int
-    bytes: int
-    """In bfloat16."""
-    share: float
-    """Of the parameters of the model with the base's tables."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """One size: what it brings and what it costs."""
-
-    new_tokens: int
-    vocabulary_size: int
-    languages: Mapping[str, Density]
-    shorter: float
-    """Share of the mixture's tokens that are saved, against the base."""
-    prefill: float
-    """How many times faster the mixture's text is read."""
-    generation: float | None
-    """How many times faster it is written; None without a model."""
-    cost: Cost | None
-    """None without a model."""
-    learnt: float
-    """Share of the new tokens that occur at least `SEEN` times in training."""
-    enough: int | None
-    """Tokens of training, on text like this, with which `SEEN_SHARE` of them do; None: no text like this is enough."""
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """The size to take, and what speaks against more."""
-
-    new_tokens: int
-    """0: do not extend."""
-    limit: Limit
-    at: int
-    """The size that the limit is about: the next larger one or, where none is taken, the one that comes closest."""
-
-
-def doublings(most: int) -> list[int]:
-    """`FIRST` and its doublings up to `most`; only `most` when that is smaller, none when it is 0."""
-    found = [min(FIRST, most)] if most > 0 else []
-    while found and 2 * found[-1] <= most:
-        found.append(2 * found[-1])
-    return found
-
-
-def padded(tokens: int) -> int:
-    """Rows of the tables for so many tokens."""
-    return -(-tokens // PADDING) * PADDING
-
-
-def counts_at(
-    counts: Sequence[int], parts: Mapping[int, Sequence[int]], *, ends: Sequence[int]
+def compute_counts_at_sizes(
+    counts: Sequence[int], parts: Mapping[int, Sequence[int]], *, vocabulary_sizes: Sequence[int]
 ) -> dict[int, list[int]]:
-    """How often a text uses each id of vocabularies that end earlier, from what the whole vocabulary uses.
+    """Compute token counts of a text in truncated vocabularies from its counts in the full one.
 
-    BPE applies merges in the order of their ids, so a text in the first ids is the text in all of them before the first
-    later merge. Later tokens are undone from the last one on, and give their uses to their parts:
+    BPE applies merges in the order of their ids, so a tokenizer cut to its first ids gives the full tokenization with
+    the later merges undone. They are undone one by one, the last first: each token adds its count to its parts' counts:
 
         count(a) += count(t) · (how often a is a part of t)
 
+    Formula: docs/mathematics.md#continued-merges-and-why-they-are-exact, "Smaller vocabularies without segmenting
+    again".
+
     Args:
-        counts: uses of each id.
-        parts: the earlier ids that make an id, for each from the earliest end on.
-        ends: where each vocabulary ends: its number of ids.
+        counts: occurrences by id in the full vocabulary.
+        parts: id → the earlier ids that it is made of, for every id from the smallest size on.
+        vocabulary_sizes: number of ids of each truncated vocabulary.
 
     Returns:
-        By end, the uses of each id below it.
-
-    Source: docs/mathematics.md, "Continued merges".
+        Vocabulary size → occurrences by id.
     """
-    left = list(counts)
-    found = {}
-    for end in sorted(ends, reverse=True):
-        while len(left) > end:
-            uses = left.pop()
-            for part in parts[len(left)]:
-                left[part] += uses
-        found[end] = list(left)
-    return found
+    remaining = list(counts)
+    counts_by_size = {}
+    for size in sorted(vocabulary_sizes, reverse=True):
+        while len(remaining) > size:
+            count = remaining.pop()
+            for part in parts[len(remaining)]:
+                remaining[part] += count
+        counts_by_size[size] = list(remaining)
+    return counts_by_size
 
 
-def weigh(
-    sizes: Sequence[Size], texts: Mapping[str, Text], *, shares: Mapping[str, float], model: Model | None
-) -> list[Point]:
-    """What each size brings and costs.
+def compute_tradeoffs(
+    sizes: Sequence[SizeMeasurement],
+    texts: Mapping[str, TextCounts],
+    *,
+    shares: Mapping[str, float],
+    model: ModelDimensions | None,
+) -> list[SizeTradeoff]:
+    """Compute what each size gains and costs.
 
-    Prefill is bound by arithmetic in the layers, the same for every token, and needs head once a text; generation of
-    one text is bound by reading the weights, all but embed, once a token. Characters then go faster by
+    Prefill is bound by arithmetic in the layers, the same for every token; the output embeddings are needed once per
+    text. Generating a single sequence is bound by reading the weights once per token, all but the input embeddings.
+    In characters per second:
 
-        prefill = tokens before / tokens after,    generation = prefill · weights read before / weights read after
+        prefill speedup = tokens before / tokens after
+        generation speedup = prefill speedup · parameters read before / parameters read after
 
-    Attention's growth with length is left out of both, to the disadvantage of the larger vocabulary.
+    Both leave out that attention costs more in longer sequences, to the disadvantage of the larger vocabulary.
 
     Args:
-        sizes: the base first.
-        texts: held-out text of every language.
-        shares: of the mixture's symbols, by language, in any unit.
-        model: what the costs are for.
+        sizes: measurements, the base first.
+        texts: held-out text by language.
+        shares: share of the mixture's characters by language, in any unit.
+        model: dimensions for the costs and the generation speedup; `None`: both are left out.
+
+    Returns:
+        One tradeoff per measurement, in order.
     """
 
-    def mixed(size: Size) -> float:
-        """Tokens of the mixture, up to a factor."""
-        return sum(share * size.tokens[language] / texts[language].symbols for language, share in shares.items())
-
-    points = []
-    for size in sizes:
-        faster = mixed(sizes[0]) / mixed(size)
-        point = Point(
-            new_tokens=size.new_tokens,
-            vocabulary_size=size.vocabulary_size,
-            languages={language: _density(text, size.tokens[language]) for language, text in texts.items()},
-            shorter=1 - 1 / faster,
-            prefill=faster,
-            generation=faster * model.read / (model.read + _grown(model, size)) if model else None,
-            cost=_cost(model, size) if model else None,
-            learnt=sum(n >= SEEN for n in size.occurrences) / max(len(size.occurrences), 1),
-            enough=_enough(size),
+    def count_mixture_tokens(size: SizeMeasurement) -> float:
+        """Tokens of the mixture, up to a constant factor."""
+        return sum(
+            share * size.heldout_tokens[language] / texts[language].characters for language, share in shares.items()
         )
-        points.append(point)
-    return points
+
+    tokens_before = count_mixture_tokens(sizes[0])
+    return [
+        _compute_tradeoff(size, texts, prefill_speedup=tokens_before / count_mixture_tokens(size), model=model)
+        for size in sizes
+    ]
 
 
-def recommend(points: Sequence[Point]) -> Recommendation:
-    """The largest size that pays, if it shortens the text by `WORTH`.
+def recommend_size(tradeoffs: Sequence[SizeTradeoff]) -> SizeRecommendation:
+    """Recommend the largest size that pays, if it saves at least `MIN_TOTAL_GAIN` of the tokens.
 
-    A size pays when it shortens the text by `DOUBLING` against the size before, makes generation no slower than any
-    size before, and has `SEEN_SHARE` of its tokens learnt. The largest, not the first that does not: where a base
-    already has tokens for the language, gains begin small and grow.
+    A size pays when it saves at least `MIN_DOUBLING_GAIN` of the tokens of the size before, generation is not slower
+    than with any smaller size, and at least `MIN_TRAINED_FRACTION` of its new tokens are trained. A size
+    can pay even if a smaller one does not (where the base already has tokens for the language, gains begin small and
+    grow), so all are tried and the largest that pays is taken.
 
     Args:
-        points: the base first, then sizes from small to large.
+        tradeoffs: the base first, then sizes in ascending order.
+
+    Returns:
+        The recommended size, and what limits it.
     """
-    limits: list[Limit | None] = [_limit(points[:i], point) for i, point in enumerate(points)]
+    limits: list[LimitingFactor | None] = [
+        _find_limiting_factor(tradeoffs[:i], point) for i, point in enumerate(tradeoffs)
+    ]
     chosen = max(i for i, limit in enumerate(limits) if limit is None)
-    if points[chosen].shorter >= WORTH:
-        larger = min(chosen + 1, len(points) - 1)
-        return Recommendation(points[chosen].new_tokens, limits[larger] or "sweep", points[larger].new_tokens)
-    for point, limit in zip(points, limits, strict=True):
-        if point.shorter >= WORTH and limit:
-            return Recommendation(0, limit, point.new_tokens)
-    return Recommendation(0, "covered", max(points, key=lambda point: point.shorter).new_tokens)
+    if tradeoffs[chosen].token_reduction >= MIN_TOTAL_GAIN:
+        larger = min(chosen + 1, len(tradeoffs) - 1)
+        return SizeRecommendation(tradeoffs[chosen].new_tokens, limits[larger] or "sweep", tradeoffs[larger].new_tokens)
+    for point, limit in zip(tradeoffs, limits, strict=True):
+        if point.token_reduction >= MIN_TOTAL_GAIN and limit:
+            return SizeRecommendation(0, limit, point.new_tokens)
+    return SizeRecommendation(0, "covered", max(tradeoffs, key=lambda point: point.token_reduction).new_tokens)
 
 
-def _limit(before: Sequence[Point], point: Point) -> Limit | None:
-    """Why a size does not pay, after those before it; None when it does, as the base always does."""
-    if not before:
+def _compute_tradeoff(
+    size: SizeMeasurement, texts: Mapping[str, TextCounts], *, prefill_speedup: float, model: ModelDimensions | None
+) -> SizeTradeoff:
+    decode_speedup = cost = None
+    if model:
+        parameters_read = model.parameters_read_per_token
+        decode_speedup = prefill_speedup * parameters_read / (parameters_read + _count_added_parameters(model, size))
+        cost = _compute_cost(model, size)
+    return SizeTradeoff(
+        new_tokens=size.new_tokens,
+        vocabulary_size=size.vocabulary_size,
+        compression={
+            language: _compute_compression(text, size.heldout_tokens[language]) for language, text in texts.items()
+        },
+        token_reduction=1 - 1 / prefill_speedup,
+        prefill_speedup=prefill_speedup,
+        decode_speedup=decode_speedup,
+        cost=cost,
+        trained_fraction=sum(n >= MIN_OCCURRENCES for n in size.occurrences) / max(len(size.occurrences), 1),
+        training_tokens_needed=_compute_training_tokens_needed(size),
+    )
+
+
+def _find_limiting_factor(smaller: Sequence[SizeTradeoff], point: SizeTradeoff) -> LimitingFactor | None:
+    """Return why a size does not pay after those before it; `None` when it does, as the base always does."""
+    if not smaller:
         return None
-    if 1 - point.shorter > (1 - DOUBLING) * (1 - before[-1].shorter):
+    if 1 - point.token_reduction > (1 - MIN_DOUBLING_GAIN) * (1 - smaller[-1].token_reduction):
         return "text"
-    if point.generation is not None and point.generation < max(other.generation or 0.0 for other in before):
+    if point.decode_speedup is not None and point.decode_speedup < max(
+        other.decode_speedup or 0.0 for other in smaller
+    ):
         return "speed"
-    return None if point.learnt >= SEEN_SHARE else "occurrences"
+    return None if point.trained_fraction >= MIN_TRAINED_FRACTION else "occurrences"
 
 
-def _grown(model: Model, size: Size) -> int:
-    """Parameters that one table gains."""
-    return (model.rows_for(size) - model.rows) * model.width
+def _count_added_parameters(model: ModelDimensions, size: SizeMeasurement) -> int:
+    """Return the parameters that one embedding matrix gains; the base keeps its own rows, other sizes are padded."""
+    rows = pad_vocabulary_size(size.vocabulary_size) if size.new_tokens else model.num_embeddings
+    return (rows - model.num_embeddings) * model.hidden_size
 
 
-def _cost(model: Model, size: Size) -> Cost:
-    added = _grown(model, size) * (1 if model.tied else 2)
-    return Cost(added, added * BFLOAT16, added / model.parameters)
+def _compute_cost(model: ModelDimensions, size: SizeMeasurement) -> EmbeddingCost:
+    added = _count_added_parameters(model, size) * (1 if model.tied else 2)
+    return EmbeddingCost(added, added * BYTES_PER_PARAMETER, added / model.num_parameters)
 
 
-def _enough(size: Size) -> int | None:
-    """Occurrences grow with training: `SEEN` / (those of the rarest token that must be learnt) · tokens of training."""
+def _compute_training_tokens_needed(size: SizeMeasurement) -> int | None:
+    """Scale training until the rarest new token of those that must be trained occurs `MIN_OCCURRENCES` times."""
     if not size.occurrences:
         return 0
-    rarest = sorted(size.occurrences)[int((1 - SEEN_SHARE) * len(size.occurrences))]
-    return ceil(SEEN / rarest * size.trained) if rarest else None
+    rarest = sorted(size.occurrences)[int((1 - MIN_TRAINED_FRACTION) * len(size.occurrences))]
+    return ceil(MIN_OCCURRENCES / rarest * size.training_tokens) if rarest else None
 
 
-def _density(text: Text, tokens: int) -> Density:
-    return Density(text.symbols / tokens, text.bytes / tokens, tokens / text.words)
+def _compute_compression(text: TextCounts, tokens: int) -> LanguageCompression:
+    return LanguageCompression(text.characters / tokens, text.bytes / tokens, tokens / text.words)

@@ -1,1 +1,1 @@
-"""Text and conversations become training samples."""
+"""Read, clean and check text and conversations, and turn them into training samples."""

@@ -1,146 +1,181 @@
-"""A conversation as a model's chat template writes it: its token ids, and which of them are learnt.
+"""Render conversations by a chat template, and find the tokens of the answers.
 
-Where the template marks answers by `{% generation %}`, those marks say what is learnt. Elsewhere an answer is what the
-template writes after the prompt for it, up to where its turn ends, marks of the end included. That needs a template
-which writes the beginning of a conversation as it writes the whole; with one that does not (as those which cut thoughts
-out of earlier answers), the last answer alone is learnt.
+A template can mark answers by `{% generation %}`; then those marks decide. Otherwise an answer is what the template
+writes between the generation prompt and the end of the assistant's turn, end-of-turn tokens included. That needs a
+template that renders the beginning of a conversation as a prefix of the whole. With other templates, such as those that
+remove the reasoning from earlier answers, only the last answer is found.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from lep.data.conversations import Conversation, Message, turns
+from lep.data.conversations import Conversation
 from lep.errors import DataError, TokenizerError
 
 Span = tuple[int, int]
+"""Start and end."""
 
-_MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_MAX_ERROR_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """A conversation in tokens."""
+class TokenizedConversation:
+    """A conversation as text and as tokens."""
 
     text: str
-    ids: list[int]
-    answers: tuple[Span, ...]
-    """Where answers that are learnt begin and end, in tokens."""
-    crossed: int
-    """Answers whose beginning shares a token with what stands before it."""
+    input_ids: list[int]
+    answer_spans: tuple[Span, ...]
+    """Tokens of each answer that is trained on."""
+    misaligned_answers: int
+    """Answers whose first token begins before the answer."""
 
     @property
-    def learnt(self) -> list[int]:
-        """1 where a token carries loss, else 0: what trl calls `assistant_masks`."""
-        mask = [0] * len(self.ids)
-        for start, end in self.answers:
+    def assistant_masks(self) -> list[int]:
+        """Return 1 for each token that carries loss, else 0, as trl's `assistant_masks`."""
+        mask = [0] * len(self.input_ids)
+        for start, end in self.answer_spans:
             mask[start:end] = [1] * (end - start)
         return mask
 
 
-def render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> Rendered:
-    """Write a conversation by the tokenizer's chat template, and tell the answers in it.
+def render_chat(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    add_generation_prompt: bool,
+    source: str,
+) -> str:
+    """Render messages as text by the tokenizer's chat template.
+
+    Args:
+        tokenizer: Has a chat template.
+        messages: `role` and `content` of each.
+        add_generation_prompt: End with what begins an assistant's turn.
+        source: Where the conversation is from, for errors: `data.jsonl:7`.
+
+    Returns:
+        The text, special tokens included.
 
     Raises:
-        TokenizerError: there is no chat template, or the tokenizer cannot tell where its tokens stand in a text.
-        DataError: the template refuses the conversation, or marks other answers than it has; the message names the row.
+        DataError: The template raises an error; it names the source, the tokenizer and the template's own message.
+    """
+    return str(
+        _apply_template(tokenizer, messages, source=source, tokenize=False, add_generation_prompt=add_generation_prompt)
+    )
+
+
+def tokenize_conversation(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> TokenizedConversation:
+    """Render and tokenize a conversation, and find its answers.
+
+    Args:
+        tokenizer: A fast tokenizer with a chat template.
+        conversation: Ends on the assistant.
+
+    Returns:
+        Text, ids and the spans of the answers.
+
+    Raises:
+        TokenizerError: There is no chat template, or the tokenizer is not a fast one.
+        DataError: The template raises an error, or marks another number of answers than the conversation has.
     """
     template = tokenizer.get_chat_template() if tokenizer.chat_template else ""
     if not template:
-        raise TokenizerError(
-            f"{tokenizer.name_or_path}: its tokenizer has no chat template to write conversations with"
-        )
+        raise TokenizerError(f"{tokenizer.name_or_path}: the tokenizer has no chat template to render conversations")
     if not tokenizer.is_fast:
         raise TokenizerError(
-            f"{tokenizer.name_or_path}: its tokenizer does not tell where its tokens stand in a text; save it as a "
+            f"{tokenizer.name_or_path}: the tokenizer gives no character offsets of its tokens; save it as a "
             "tokenizer.json"
         )
-    messages = conversation.messages
-    text = _written(tokenizer, messages, place=conversation.place)
-    read: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    asked = [i for i, message in enumerate(messages) if message.role == "assistant"]
-    wanted = [i for i in asked if i >= conversation.first_answer]
-    if _MARKED.search(template):
-        marked = _marked(tokenizer, conversation, answers=len(asked))
-        return Rendered(text, read["input_ids"], tuple(marked[len(asked) - len(wanted) :]), crossed=0)
-    spans = _unmarked(tokenizer, conversation, text, wanted)
-    offsets: list[Span] = read["offset_mapping"]
-    crossed = sum(any(start < begin < end for start, end in offsets) for begin, _ in spans)
-    return Rendered(text, read["input_ids"], tuple(_in_tokens(span, offsets) for span in spans), crossed)
+    text = render_chat(tokenizer, conversation.chat_messages, add_generation_prompt=False, source=conversation.place)
+    encoding: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids: list[int] = encoding["input_ids"]
+    answer_indices = [i for i, message in enumerate(conversation.messages) if message.role == "assistant"]
+    trained_indices = [i for i in answer_indices if i >= conversation.first_trained_message]
+    if _GENERATION_TAG.search(template):
+        marked = _find_marked_spans(tokenizer, conversation, num_answers=len(answer_indices))
+        trained = marked[len(answer_indices) - len(trained_indices) :]
+        return TokenizedConversation(text, ids, tuple(trained), misaligned_answers=0)
+    spans = _find_unmarked_spans(tokenizer, conversation, text, trained_indices)
+    offsets: list[Span] = encoding["offset_mapping"]
+    misaligned = sum(any(start < answer_start < end for start, end in offsets) for answer_start, _ in spans)
+    return TokenizedConversation(text, ids, tuple(_to_token_span(span, offsets) for span in spans), misaligned)
 
 
-def _marked(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, answers: int) -> list[Span]:
-    """Runs of tokens that the template marks, one an answer."""
-    read: Any = tokenizer.apply_chat_template(
-        conversation.turns, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+def _find_marked_spans(
+    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, num_answers: int
+) -> list[Span]:
+    """Return the runs of tokens that the template marks, one for each answer."""
+    encoding = _apply_template(
+        tokenizer,
+        conversation.chat_messages,
+        source=conversation.place,
+        tokenize=True,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
     )
     spans: list[Span] = []
-    at = 0
-    for learnt, run in groupby(read["assistant_masks"]):
+    start = 0
+    for is_answer, run in groupby(encoding["assistant_masks"]):
         length = len(list(run))
-        if learnt:
-            spans.append((at, at + length))
-        at += length
-    if len(spans) != answers:
+        if is_answer:
+            spans.append((start, start + length))
+        start += length
+    if len(spans) != num_answers:
         raise DataError(
             f"{conversation.place}: the chat template marks {len(spans)} answers by `generation`, the conversation has "
-            f"{answers}; correct the template, or take the marks out of it"
+            f"{num_answers}; correct the template, or remove the marks from it"
         )
     return spans
 
 
-def _unmarked(
-    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, text: str, wanted: Sequence[int]
+def _find_unmarked_spans(
+    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, text: str, answer_indices: Sequence[int]
 ) -> list[Span]:
-    """Where the wanted answers begin and end in the text; of the last alone, where beginnings are written otherwise."""
-    messages, place = conversation.messages, conversation.place
+    """Return the characters of each answer; of the last one only, if a prefix of the messages is rendered otherwise."""
+    messages, source = conversation.chat_messages, conversation.place
     spans: list[Span] = []
-    for i in wanted:
-        before = _written(tokenizer, messages[:i], place=place, asks=True)
+    for i in answer_indices:
+        prompt = render_chat(tokenizer, messages[:i], add_generation_prompt=True, source=source)
         if i == len(messages) - 1:
-            return [*spans, (_same(before, text), len(text))]
-        after = _written(tokenizer, messages[: i + 1], place=place)
-        if text.startswith(before) and text.startswith(after):
-            spans.append((len(before), len(after)))
+            return [*spans, (_common_prefix_length(prompt, text), len(text))]
+        answered = render_chat(tokenizer, messages[: i + 1], add_generation_prompt=False, source=source)
+        if text.startswith(prompt) and text.startswith(answered):
+            spans.append((len(prompt), len(answered)))
         else:
-            return _unmarked(tokenizer, conversation, text, wanted[-1:])
+            return _find_unmarked_spans(tokenizer, conversation, text, answer_indices[-1:])
     return spans
 
 
-def _same(one: str, other: str) -> int:
-    """How many characters two texts have in common at their beginning."""
-    return next((i for i, pair in enumerate(zip(one, other, strict=False)) if len(set(pair)) > 1), len(one))
+def _common_prefix_length(first: str, second: str) -> int:
+    return next((i for i, pair in enumerate(zip(first, second, strict=False)) if len(set(pair)) > 1), len(first))
 
 
-def _in_tokens(span: Span, offsets: Sequence[Span]) -> Span:
-    """The tokens that begin inside a span of characters."""
+def _to_token_span(span: Span, offsets: Sequence[Span]) -> Span:
+    """Return the tokens that begin inside a span of characters."""
     inside = [i for i, (start, _) in enumerate(offsets) if span[0] <= start < span[1]]
     return (inside[0], inside[-1] + 1) if inside else (0, 0)
 
 
-def _written(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, place: str, asks: bool = False) -> str:
-    """What the template makes of messages; `DataError` with its own words when it refuses them.
-
-    Args:
-        tokenizer: has the template.
-        messages: the beginning of a conversation.
-        place: of the conversation.
-        asks: whether the beginning of an answer is written after them.
-    """
+def _apply_template(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], *, source: str, **options: Any
+) -> Any:
     try:
-        return str(tokenizer.apply_chat_template(turns(messages), tokenize=False, add_generation_prompt=asks))
-    except Exception as error:  # a template is a program of its own
-        words = " ".join(str(error).split())[:200]
-        if messages[0].role == "system":
-            remedy = (
-                "it may not know system messages: put their text into the first user message, or leave such rows out"
-            )
+        return tokenizer.apply_chat_template([dict(message) for message in messages], **options)
+    except Exception as error:  # a template is a program and can raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:_MAX_ERROR_CHARACTERS]}"
+        if messages and messages[0].get("role") == "system":
+            remedy = "it may not support system messages: put their text into the first user message"
         else:
-            remedy = "leave such rows out, or correct the template"
-        raise DataError(f"{place}: the chat template refuses this conversation ({words}); {remedy}") from None
+            remedy = "correct the template"
+        raise DataError(
+            f"{source}: the chat template of {tokenizer.name_or_path} refuses this conversation ({reason}); {remedy}, "
+            "or leave such conversations out"
+        ) from None

@@ -1,10 +1,10 @@
-"""Which texts of an evaluation stand in training data, by runs of thirteen words.
+"""Find texts of an evaluation in training data by word n-grams.
 
-A text of fewer words counts as found where it is a whole message; a longer one where half of its runs of thirteen words
-stand in one conversation: a run or two can be a saying. Runs that several texts of the evaluation share, as its
-instructions, do not count, nor do case, punctuation and spaces.
+A text is found where half of its 13-grams are in one conversation; one or two can be a common phrase. A text of fewer
+words is found where it is a whole message. N-grams that several texts of the evaluation share, as its instructions, do
+not count, nor do case, punctuation and spaces.
 
-Source: runs of 13 words, Brown et al. 2020 (arXiv 2005.14165), appendix C.
+Source: 13-grams, Brown et al. 2020 (arXiv 2005.14165), appendix C.
 """
 
 from __future__ import annotations
@@ -17,59 +17,68 @@ from dataclasses import dataclass
 
 from lep.data.conversations import Conversation
 
-RUN = 13
-"""Words in a run."""
-ENOUGH = 0.5
-"""Share of a text's runs that must stand in one conversation."""
+NGRAM_SIZE = 13
+"""In words."""
+MIN_MATCHED_FRACTION = 0.5
+"""Fraction of a text's n-grams that one conversation must contain."""
 
 _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
-class Leak:
-    """A text of an evaluation that stands in training data."""
+class Contamination:
+    """A text of an evaluation in the training data."""
 
     evaluation: str
-    number: int
-    """Which of the evaluation's texts, the first being 1."""
+    text_number: int
+    """Which of the evaluation's texts, counted from 1."""
     place: str
     """Of the conversation."""
-    share: float
-    """Of the text's runs, those that stand there."""
+    matched_fraction: float
+    """Fraction of the text's n-grams that the conversation contains."""
 
 
-def find_leaks(conversations: Sequence[Conversation], evaluations: Mapping[str, Sequence[str]]) -> list[Leak]:
-    """The texts of evaluations that conversations hold; a text is told once a conversation.
+def find_contamination(
+    conversations: Sequence[Conversation], evaluations: Mapping[str, Sequence[str]]
+) -> list[Contamination]:
+    """Find the texts of evaluations that conversations contain.
 
     Args:
-        conversations: to train on.
-        evaluations: texts by the evaluation's name.
+        conversations: To train on.
+        evaluations: Texts by name of the evaluation.
+
+    Returns:
+        One entry for each conversation and text in it.
     """
-    sizes: dict[tuple[str, int], int] = {}
-    holders: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
+    num_ngrams: dict[tuple[str, int], int] = {}
+    texts_by_ngram: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
     for name, texts in evaluations.items():
-        of_each = [set(_runs(text)) for text in texts]
-        among = Counter(run for runs in of_each for run in runs)
-        for number, runs in enumerate(of_each, start=1):
-            own = {run for run in runs if among[run] == 1} or runs
-            sizes[name, number] = len(own)
-            for run in own:
-                holders[run].append((name, number))
-    leaks: list[Leak] = []
+        ngrams_by_text = [set(_hash_ngrams(text)) for text in texts]
+        frequencies = Counter(ngram for ngrams in ngrams_by_text for ngram in ngrams)
+        for number, ngrams in enumerate(ngrams_by_text, start=1):
+            unique = {ngram for ngram in ngrams if frequencies[ngram] == 1} or ngrams
+            num_ngrams[name, number] = len(unique)
+            for ngram in unique:
+                texts_by_ngram[ngram].append((name, number))
+    contaminations: list[Contamination] = []
     for conversation in conversations:
-        there = {run for message in conversation.messages for run in _runs(message.content)}
-        found = Counter(text for run in there & holders.keys() for text in holders[run])
-        shares = {text: count / sizes[text] for text, count in found.items()}
-        leaks += [Leak(*text, conversation.place, share) for text, share in shares.items() if share >= ENOUGH]
-    return leaks
+        ngrams = {ngram for message in conversation.messages for ngram in _hash_ngrams(message.content)}
+        matches = Counter(text for ngram in ngrams & texts_by_ngram.keys() for text in texts_by_ngram[ngram])
+        fractions = {text: count / num_ngrams[text] for text, count in matches.items()}
+        contaminations += [
+            Contamination(*text, conversation.place, fraction)
+            for text, fraction in fractions.items()
+            if fraction >= MIN_MATCHED_FRACTION
+        ]
+    return contaminations
 
 
-def _runs(text: str) -> Iterator[int]:
-    """A number for each run of words; a short text is one run of its own."""
+def _hash_ngrams(text: str) -> Iterator[int]:
+    """Yield a hash of each n-gram; a text of fewer words is one n-gram of its own kind."""
     words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     if not words:
         return
-    if len(words) < RUN:
+    if len(words) < NGRAM_SIZE:
         yield hash(("whole", *words))
-    for start in range(len(words) - RUN + 1):
-        yield hash(tuple(words[start : start + RUN]))
+    for start in range(len(words) - NGRAM_SIZE + 1):
+        yield hash(tuple(words[start : start + NGRAM_SIZE]))

@@ -1,14 +1,14 @@
-"""Instruction data in the field's formats, as one value: messages of a user and an assistant, with their place.
+"""Read instruction data in the common formats as conversations of a user and an assistant.
 
-What a row is, by its keys; all rows of one source are of one format:
+The keys of a row say which format it has; all rows of one source have the same:
 
-    messages              a list of {role, content}; saiga's, too, where the assistant is called `bot`
+    messages              a list of {role, content}; saiga's, too, which call the assistant `bot`
     conversations         ShareGPT: a list of {from, value}
     prompt, completion    strings, or lists of messages
-    instruction, output   Alpaca; `input`, where there is one, follows the instruction after an empty line
+    instruction, output   Alpaca; `input`, if there is one, follows the instruction after an empty line
 
-A row that is malformed is an error. One that is well formed and cannot be learnt from (an empty answer, a conversation
-that ends on the user, roles that do not alternate or are others than these, a low score) is a `Skipped`, to be counted.
+A malformed row is an error. A well-formed row that cannot be trained on (an empty answer, a conversation that ends on
+the user, roles that are unknown or do not alternate, a low score) is a `SkippedRow`, to be counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lep.errors import DataError
 
 T = TypeVar("T")
 
-_ROLES = {
+_ROLE_ALIASES = {
     "system": "system",
     "user": "user",
     "human": "user",
@@ -35,12 +35,12 @@ _ROLES = {
     "model": "assistant",
 }
 _FORMATS = (("messages",), ("conversations",), ("prompt", "completion"), ("instruction", "output"))
-_PLAIN = (("prompt",), ("instruction",), ("text",))
+_PROMPT_FORMATS = (("prompt",), ("instruction",), ("text",))
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn."""
+    """A message of a conversation."""
 
     role: str
     """`system`, `user` or `assistant`."""
@@ -48,178 +48,224 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedRow:
     """A row that is left out."""
 
     reason: str
     place: str
 
 
-class Unfit(Exception):
-    """Why a well-formed row is left out; never leaves the readers."""
+class UnusableRowError(Exception):
+    """The reason why a well-formed row is left out; the readers catch it."""
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages that alternate between user and assistant, a system message before them or none."""
+    """Messages that alternate between user and assistant, with an optional system message before them."""
 
     messages: tuple[Message, ...]
     place: str
     """`file:row`."""
     source: str
     """Name of the data that it is from."""
-    first_answer: int = 0
-    """Assistant messages from this one on are learnt: all of them, but of `prompt` and `completion` the latter's."""
+    first_trained_message: int = 0
+    """Assistant messages from this index on are trained: all, or those of the `completion` after a `prompt`."""
 
     @property
-    def turns(self) -> list[dict[str, str]]:
-        """The messages as chat templates take them."""
-        return turns(self.messages)
+    def chat_messages(self) -> list[dict[str, str]]:
+        """Return the messages as chat templates take them."""
+        return to_chat_messages(self.messages)
 
 
-def turns(messages: Iterable[Message]) -> list[dict[str, str]]:
-    """Messages as chat templates take them."""
+def to_chat_messages(messages: Iterable[Message]) -> list[dict[str, str]]:
+    """Return messages as chat templates take them."""
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
 def read_conversations(
-    records: Iterable[Record], *, source: str, minimum: Mapping[str, float] | None = None
-) -> Iterator[Conversation | Skipped]:
-    """Conversations that end on the assistant, one a row.
+    records: Iterable[Record], *, source: str, min_scores: Mapping[str, float] | None = None
+) -> Iterator[Conversation | SkippedRow]:
+    """Read conversations that end on the assistant, one from each row.
 
     Args:
-        records: rows, as `lep.data.records` reads them.
-        source: name of the data.
-        minimum: the least value that a row must have in a column, as `{"opus_score": 8}`; lower ones are skipped.
+        records: Rows of one format; see `lep.data.records`.
+        source: Name of the data.
+        min_scores: Minimum of a column, as `{"opus_score": 8}`; rows with a lower value are skipped.
+
+    Yields:
+        A conversation, or why the row is skipped.
 
     Raises:
-        DataError: names the row that is in no known format or in another than the first, is malformed, or has no number
-            in a column of `minimum`.
+        DataError: A row has an unknown format or another one than the first row, is malformed, or has no number in a
+            column of `min_scores`; the row is named.
     """
-    first: tuple[tuple[str, ...], str] | None = None
-    for record in records:
-        keys = _format(record, _FORMATS)
-        first = first or (keys, record.place)
-        _check_same(keys, record.place, first=first)
+    for record, keys in _detect_formats(records, _FORMATS):
         try:
-            _check_scores(record, minimum or {})
-            before, answers = _split(record, keys)
-            messages = check_turns((*before, *answers))
-            if messages[-1].role != "assistant":
-                raise Unfit("ends on the user")
-            kept = len(messages) - len(answers) if keys == ("prompt", "completion") else 0
-            yield Conversation(messages, record.place, source, first_answer=kept)
-        except Unfit as reason:
-            yield Skipped(str(reason), record.place)
+            _check_scores(record, min_scores or {})
+            prompt, answer = _split_prompt_and_answer(record, keys)
+            messages = check_turns((*prompt, *answer), last_role="assistant")
+            first_trained = len(messages) - len(answer) if keys == ("prompt", "completion") else 0
+            yield Conversation(messages, record.place, source, first_trained_message=first_trained)
+        except UnusableRowError as reason:
+            yield SkippedRow(str(reason), record.place)
 
 
 def read_prompts(
-    records: Iterable[Record], *, source: str, minimum: Mapping[str, float] | None = None
-) -> Iterator[Conversation | Skipped]:
-    """Conversations that end on the user: what is asked, without the answer that a row may have.
+    records: Iterable[Record], *, source: str, min_scores: Mapping[str, float] | None = None
+) -> Iterator[Conversation | SkippedRow]:
+    """Read conversations that end on the user, without the answers that rows may have.
 
-    Beside the formats of conversations, rows with a `prompt`, an `instruction` or a `text` alone are read.
+    Besides the formats of conversations, rows with only a `prompt`, an `instruction` or a `text` are read.
 
     Args:
-        records, source, minimum: as of `read_conversations`.
+        records: Rows of one format; see `lep.data.records`.
+        source: Name of the data.
+        min_scores: Minimum of a column; rows with a lower value are skipped.
+
+    Yields:
+        A conversation, or why the row is skipped.
 
     Raises:
-        DataError: as `read_conversations`.
+        DataError: See `read_conversations`.
     """
-    first: tuple[tuple[str, ...], str] | None = None
-    for record in records:
-        keys = _format(record, (*_FORMATS, *_PLAIN))
-        first = first or (keys, record.place)
-        _check_same(keys, record.place, first=first)
+    for record, keys in _detect_formats(records, (*_FORMATS, *_PROMPT_FORMATS)):
         try:
-            _check_scores(record, minimum or {})
-            before, answers = _split(record, keys)
-            messages = list(before if keys == ("prompt", "completion") else (*before, *answers))
+            _check_scores(record, min_scores or {})
+            prompt, answer = _split_prompt_and_answer(record, keys)
+            messages = list(prompt if keys == ("prompt", "completion") else (*prompt, *answer))
             while messages and messages[-1].role == "assistant":
                 messages.pop()
             yield Conversation(check_turns(messages), record.place, source)
-        except Unfit as reason:
-            yield Skipped(str(reason), record.place)
+        except UnusableRowError as reason:
+            yield SkippedRow(str(reason), record.place)
 
 
-def sift(found: Iterable[T | Skipped], *, source: str) -> tuple[list[T], list[Skipped]]:
-    """What is kept, and what is skipped; `DataError` when nothing is kept."""
-    kept: list[T] = []
-    skipped: list[Skipped] = []
-    for item in found:
-        if isinstance(item, Skipped):
-            skipped.append(item)
-        else:
-            kept.append(item)
-    if not kept:
-        reasons = ", ".join(f"{reason}: {n}" for reason, n in Counter(item.reason for item in skipped).most_common())
-        told = f"none of {len(skipped)} rows can be used ({reasons})" if skipped else "holds no rows"
-        raise DataError(f"{source}: {told}")
-    return kept, skipped
+def partition_skipped(rows: Iterable[T | SkippedRow], *, source: str) -> tuple[list[T], list[SkippedRow]]:
+    """Separate usable and skipped rows.
 
+    Args:
+        rows: What a reader yields.
+        source: Name of the data, for errors.
 
-def messages_of(value: object, *, key: str, role: str, place: str) -> tuple[Message, ...]:
-    """A string as one message of this role; a list as its messages, but for system messages that say nothing.
+    Returns:
+        Usable rows and skipped rows.
 
     Raises:
-        DataError: it is neither.
-        Unfit: a role is none that is known, or a message has no text.
+        DataError: No row is usable.
+    """
+    usable: list[T] = []
+    skipped: list[SkippedRow] = []
+    for row in rows:
+        if isinstance(row, SkippedRow):
+            skipped.append(row)
+        else:
+            usable.append(row)
+    if not usable:
+        reasons = ", ".join(f"{reason}: {n}" for reason, n in Counter(row.reason for row in skipped).most_common())
+        problem = f"none of {len(skipped)} rows can be used ({reasons})" if skipped else "holds no rows"
+        raise DataError(f"{source}: {problem}")
+    return usable, skipped
+
+
+def parse_messages(value: object, *, key: str, role: str, place: str) -> tuple[Message, ...]:
+    """Parse a string as one message, or a list as its messages, without empty system messages.
+
+    Args:
+        value: Of a column.
+        key: Name of the column, for errors.
+        role: Of the message if the value is a string.
+        place: Of the row, for errors.
+
+    Returns:
+        The messages.
+
+    Raises:
+        DataError: The value is neither text nor a list of messages.
+        UnusableRowError: A role is unknown, or a message has no text.
     """
     if value is None or isinstance(value, str):
         return (Message(role, value or ""),)
     if not isinstance(value, Sequence) or not all(isinstance(item, Mapping) for item in value):
         raise DataError(f"{place}: {key!r} must be text or a list of messages, found {str(value)[:60]!r}")
-    messages = (_message(item, key=key, place=place) for item in value)
+    messages = (_parse_message(item, key=key, place=place) for item in value)
     return tuple(message for message in messages if message.content.strip() or message.role != "system")
 
 
-def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The messages, if they are a conversation.
+def check_turns(messages: Sequence[Message], *, last_role: str | None = None) -> tuple[Message, ...]:
+    """Check that messages are a conversation.
+
+    Args:
+        messages: An optional system message and the turns.
+        last_role: Role of the last message; None: either.
+
+    Returns:
+        The messages.
 
     Raises:
-        Unfit: there are none, they do not alternate from a user on, or one is empty.
+        UnusableRowError: There is no turn, the turns do not alternate from a user on, a message is empty or not valid
+            Unicode, or the last one has another role.
     """
-    spoken = messages[1:] if messages and messages[0].role == "system" else messages
-    if not spoken:
-        raise Unfit("no question")
-    if any(message.role != ("user", "assistant")[i % 2] for i, message in enumerate(spoken)):
-        raise Unfit("roles do not alternate")
+    turns = messages[1:] if messages and messages[0].role == "system" else messages
+    if not turns:
+        raise UnusableRowError("no question")
+    if any(message.role != ("user", "assistant")[i % 2] for i, message in enumerate(turns)):
+        raise UnusableRowError("roles do not alternate")
     for message in messages:
         if not message.content.strip():
-            raise Unfit("empty answer" if message.role == "assistant" else "empty question")
+            raise UnusableRowError("empty answer" if message.role == "assistant" else "empty question")
         if LONE_SURROGATE.search(message.content):
-            raise Unfit("invalid UTF-8")
+            raise UnusableRowError("invalid UTF-8")
+    if last_role and messages[-1].role != last_role:
+        raise UnusableRowError(f"ends on the {messages[-1].role}")
     return tuple(messages)
 
 
-def _message(item: Mapping[str, Any], *, key: str, place: str) -> Message:
-    said, content = item.get("role", item.get("from")), item.get("content", item.get("value"))
-    if not isinstance(said, str):
+def _parse_message(item: Mapping[str, Any], *, key: str, place: str) -> Message:
+    role, content = item.get("role", item.get("from")), item.get("content", item.get("value"))
+    if not isinstance(role, str):
         raise DataError(f"{place}: a message in {key!r} has no `role` (or `from`); it has: {', '.join(item)}")
-    if said.lower() not in _ROLES:
-        raise Unfit(f"role {said[:30]!r}")
+    if role.lower() not in _ROLE_ALIASES:
+        raise UnusableRowError(f"role {role[:30]!r}")
     if not isinstance(content, str):
-        raise Unfit("a message is no text")
-    return Message(_ROLES[said.lower()], content)
+        raise UnusableRowError("a message is no text")
+    return Message(_ROLE_ALIASES[role.lower()], content)
 
 
-def _split(record: Record, keys: tuple[str, ...]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    """What is given, and what answers it, as far as the format tells them apart."""
+def _split_prompt_and_answer(record: Record, keys: tuple[str, ...]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """Parse the messages of a row; all are in the prompt if the format does not separate prompt and answer."""
     row, place = record.row, record.place
-    asked, *answer = keys
-    before = messages_of(row[asked], key=asked, role="user", place=place)
-    if asked in ("messages", "conversations") and not isinstance(row[asked], list):
-        raise DataError(f"{place}: {asked!r} must be a list of messages, found {str(row[asked])[:60]!r}")
-    if asked == "instruction" and row.get("input"):
-        for key in (asked, "input"):
+    prompt_key, *answer_keys = keys
+    prompt = parse_messages(row[prompt_key], key=prompt_key, role="user", place=place)
+    if prompt_key in ("messages", "conversations") and not isinstance(row[prompt_key], list):
+        raise DataError(f"{place}: {prompt_key!r} must be a list of messages, found {str(row[prompt_key])[:60]!r}")
+    if prompt_key == "instruction" and row.get("input"):
+        for key in (prompt_key, "input"):
             if not isinstance(row[key], str | None):
                 raise DataError(f"{place}: {key!r} must be text, found {str(row[key])[:60]!r}")
-        before = (Message("user", f"{row[asked] or ''}\n\n{row['input']}"),)
-    return before, messages_of(row[answer[0]], key=answer[0], role="assistant", place=place) if answer else ()
+        prompt = (Message("user", f"{row[prompt_key] or ''}\n\n{row['input']}"),)
+    if not answer_keys:
+        return prompt, ()
+    return prompt, parse_messages(row[answer_keys[0]], key=answer_keys[0], role="assistant", place=place)
 
 
-def _format(record: Record, formats: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """The keys that tell a row's format; of several, those of which the first holds something."""
+def _detect_formats(
+    records: Iterable[Record], formats: Iterable[tuple[str, ...]]
+) -> Iterator[tuple[Record, tuple[str, ...]]]:
+    """Yield each row with the keys of its format, which must be that of the first row."""
+    first: tuple[tuple[str, ...], str] | None = None
+    for record in records:
+        keys = _detect_format(record, formats)
+        first = first or (keys, record.place)
+        if keys != first[0]:
+            raise DataError(
+                f"{record.place}: a row with {' and '.join(keys)}, where {first[1]} has {' and '.join(first[0])}; "
+                "one source has one format: make two of it"
+            )
+        yield record, keys
+
+
+def _detect_format(record: Record, formats: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the keys of a row's format; if several are possible, the first whose first column is not empty."""
     possible = [keys for keys in formats if all(key in record.row for key in keys)]
     if not possible:
         known = "; ".join(" and ".join(keys) for keys in formats)
@@ -227,24 +273,16 @@ def _format(record: Record, formats: Iterable[tuple[str, ...]]) -> tuple[str, ..
     return next((keys for keys in possible if record.row[keys[0]] is not None), possible[0])
 
 
-def _check_same(keys: tuple[str, ...], place: str, *, first: tuple[tuple[str, ...], str]) -> None:
-    if keys != first[0]:
-        raise DataError(
-            f"{place}: a row with {' and '.join(keys)}, where {first[1]} has {' and '.join(first[0])}; "
-            "one source has one format: make two of it"
-        )
-
-
-def _check_scores(record: Record, minimum: Mapping[str, float]) -> None:
-    for column, least in minimum.items():
+def _check_scores(record: Record, min_scores: Mapping[str, float]) -> None:
+    for column, min_score in min_scores.items():
         if column not in record.row:
             raise DataError(f"{record.place}: no column {column!r}; it has: {', '.join(record.row)}")
         score = record.row[column]
         if score is None:
-            raise Unfit(f"no {column}")
+            raise UnusableRowError(f"no {column}")
         if not isinstance(score, int | float):
             raise DataError(f"{record.place}: {column!r} must be a number, found {str(score)[:60]!r}")
-        if math.isnan(score):  # what pandas writes for none
-            raise Unfit(f"no {column}")
-        if score < least:
-            raise Unfit(f"{column} below {least:g}")
+        if math.isnan(score):  # pandas writes NaN for a missing value
+            raise UnusableRowError(f"no {column}")
+        if score < min_score:
+            raise UnusableRowError(f"{column} below {min_score:g}")

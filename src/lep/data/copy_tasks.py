@@ -1,9 +1,9 @@
-"""Copy tasks: write a sentence, or a whole article, again. They teach a model to write with its new tokens.
+"""Build copy tasks: repeat a sentence or an article word by word. They teach a model to generate its new tokens.
 
-The texts are held-out ones, which training has not seen. Those at the beginning of the held-out half, which
-measurements read, are left alone.
+The texts are from the held-out split of a corpus, which training has not seen, after its beginning, which evaluations
+read.
 
-Source: METHOD §6.
+Source: arXiv 2412.21140.
 """
 
 from __future__ import annotations
@@ -19,25 +19,24 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from lep.config import Tuning
 from lep.data.conversations import Conversation, Message
-from lep.data.corpus import corpus_documents, corpus_languages
+from lep.data.corpus import list_corpus_languages, read_corpus_documents
 from lep.data.language_id import identify_language
 from lep.errors import DataError
-from lep.progress import note
+from lep.progress import log_message
 
-SOURCE = "copy"
+SOURCE_NAME = "copy"
 """Name of the data that these conversations are from."""
-MEASURED = 60_000
-"""Characters of each held-out half that `evaluate` reads, if it is not told otherwise."""
-SENTENCE = (40, 400)
-"""Fewest and most characters of a sentence."""
-SHORTEST = 400
-"""Fewest characters of an article."""
-ROOM = 128
-"""Tokens left for the instruction and for what the chat template writes."""
-SPARE = 2
-"""So many times more texts are looked at than are needed: of some, nothing that fits can be taken."""
+EVALUATED_CHARACTERS = 60_000
+"""Characters of each held-out split that `evaluate` reads by default."""
+SENTENCE_LENGTH_RANGE = (40, 400)
+"""Minimum and maximum characters of a sentence."""
+MIN_ARTICLE_LENGTH = 400
+"""Minimum characters of an article."""
+RESERVED_TOKENS = 128
+"""Tokens reserved for the instruction and the chat template."""
+OVERSAMPLING_FACTOR = 2
+"""Candidate texts for each task, as nothing that fits can be extracted from some of them."""
 
 INSTRUCTIONS = {
     "ar": ("انسخ النص التالي كلمة بكلمة:", "أعد كتابة هذا النص دون أي تغيير:"),
@@ -57,81 +56,80 @@ INSTRUCTIONS = {
     "uk": ("Скопіюй текст слово в слово:", "Повтори цей текст без змін:"),
     "zh": ("请逐字抄写以下文本：", "请原样重复这段文字："),
 }
-"""How a copy is asked for, by language; an empty line and the text follow."""
+"""Instructions by language; an empty line and the text follow."""
 
-_BREAK = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][»”\"')])\s+|(?<=[。！？])|\n+")
-_END = re.compile(r"[.!?…。！？][»”\"')]?$")
+_SENTENCE_BREAK = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][»”\"')])\s+|(?<=[。！？])|\n+")
+_SENTENCE_END = re.compile(r"[.!?…。！？][»”\"')]?$")
 
-Take = Callable[[str, Random], str]
-"""What is taken of an article; nothing where none of it fits."""
-
-
-def wanted_copies(settings: Tuning, tokenizer: PreTrainedTokenizerBase) -> list[Conversation]:
-    """The copy tasks that a tuning asks for; none where it asks for none."""
-    if not settings.copies:
-        return []
-    return copy_tasks(
-        settings.copies.corpus,
-        count=settings.copies.count,
-        tokenizer=tokenizer,
-        maximum_length=settings.maximum_length,
-        seed=settings.seed,
-    )
+TextExtractor = Callable[[str, Random], str]
+"""Extracts the text to copy from an article; empty if nothing fits."""
 
 
-def copy_tasks(
+def build_copy_tasks(
     corpus: Path,
     *,
     count: int,
     tokenizer: PreTrainedTokenizerBase,
-    maximum_length: int,
+    max_length: int,
     seed: int,
-    measured: int = MEASURED,
+    evaluated_characters: int = EVALUATED_CHARACTERS,
 ) -> list[Conversation]:
-    """Tasks from a corpus's held-out halves, its languages in turn: half of them a sentence, the others an article.
+    """Build tasks from the held-out splits of a corpus, in rotation over its languages: half sentences, half articles.
 
-    A language that runs out of texts leaves its turn to the others. The same corpus and seed give the same tasks.
+    A language without texts left is passed over. The same corpus and seed give the same tasks.
 
     Args:
-        corpus: see `lep.data.corpus`.
-        count: tasks.
-        tokenizer: tells how much of an article fits.
-        maximum_length: tokens of a conversation, in which the text stands twice.
-        seed: of the choice.
-        measured: characters at the beginning of each held-out half that are left alone.
+        corpus: See `lep.data.corpus`.
+        count: Number of tasks.
+        tokenizer: Measures how much of an article fits.
+        max_length: Tokens of a conversation, which contains the text twice.
+        seed: Of the selection.
+        evaluated_characters: Characters at the beginning of each held-out split that are not used.
+
+    Returns:
+        The tasks, sentences first.
 
     Raises:
-        DataError: too little is held out, or there are no words to ask for a copy in a language.
+        DataError: Too little text is held out, or there is no instruction in a language.
     """
-    limit = (maximum_length - ROOM) // 2
-    kinds: dict[str, tuple[int, int, Take]] = {
-        "sentences": (count // 2, SENTENCE[0], _sentence),
-        "articles": (count - count // 2, SHORTEST, lambda text, _: _beginning(text, tokenizer, limit=limit)),
+    max_tokens = (max_length - RESERVED_TOKENS) // 2
+    kinds: dict[str, tuple[int, int, TextExtractor]] = {
+        "sentences": (count // 2, SENTENCE_LENGTH_RANGE[0], _extract_sentence),
+        "articles": (
+            count - count // 2,
+            MIN_ARTICLE_LENGTH,
+            lambda text, _: _extract_beginning(text, tokenizer, max_tokens=max_tokens),
+        ),
     }
     tasks: list[Conversation] = []
-    for kind, (wanted, shortest, take) in kinds.items():
-        note(f"copy tasks: choosing {wanted:,} {kind} from what is held out")
+    for kind, (num_tasks, min_characters, extract) in kinds.items():
+        log_message(f"copy tasks: selecting {num_tasks:,} {kind} from the held-out text")
         streams = []
-        for language in corpus_languages(corpus):
-            left = _after(corpus_documents(corpus, language, "heldout"), characters=measured)
-            texts = _chosen((text for text in left if len(text) >= shortest), count=SPARE * wanted, seed=seed)
-            streams.append(_tasks(texts, take, language=language, seed=seed))
-        tasks += _first(wanted, streams, what=f"{corpus}: {wanted} {kind}")
+        for language in list_corpus_languages(corpus):
+            documents = read_corpus_documents(corpus, language, "heldout")
+            unread = _skip_characters(documents, characters=evaluated_characters)
+            texts = _select_by_hash(
+                (text for text in unread if len(text) >= min_characters),
+                count=OVERSAMPLING_FACTOR * num_tasks,
+                seed=seed,
+            )
+            streams.append(_generate_tasks(texts, extract, language=language, seed=seed))
+        tasks += _take_tasks(num_tasks, streams, description=f"{corpus}: {num_tasks} {kind}")
     return tasks
 
 
-def _first(wanted: int, streams: Sequence[Iterator[Conversation]], *, what: str) -> list[Conversation]:
-    made = list(islice(_in_turn(streams), wanted))
-    if len(made) < wanted:
+def _take_tasks(count: int, streams: Sequence[Iterator[Conversation]], *, description: str) -> list[Conversation]:
+    tasks = list(islice(_interleave_unique(streams), count))
+    if len(tasks) < count:
         raise DataError(
-            f"{what} are needed for copy tasks, of what is held out {len(made)} can be used; hold out more text, or "
-            "ask for fewer copies"
+            f"{description} are needed for copy tasks, but the held-out text gives {len(tasks)}; hold out more text, "
+            "or lower copy_tasks.count"
         )
-    return made
+    return tasks
 
 
-def _in_turn(streams: Sequence[Iterator[Conversation]]) -> Iterator[Conversation]:
-    """One task of each stream after the other, until all are at their end; of equal tasks the first."""
+def _interleave_unique(streams: Sequence[Iterator[Conversation]]) -> Iterator[Conversation]:
+    """Yield one task of each stream in rotation until all end; tasks with equal texts only once."""
     seen: set[str] = set()
     for row in zip_longest(*streams):
         for task in row:
@@ -140,53 +138,59 @@ def _in_turn(streams: Sequence[Iterator[Conversation]]) -> Iterator[Conversation
                 yield task
 
 
-def _tasks(texts: Sequence[str], take: Take, *, language: str, seed: int) -> Iterator[Conversation]:
+def _generate_tasks(
+    texts: Sequence[str], extract: TextExtractor, *, language: str, seed: int
+) -> Iterator[Conversation]:
     for text in texts:
         random = Random(f"{seed}:{text}")
-        if taken := take(text, random):
-            place = f"{SOURCE}:{language}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-            asked = f"{random.choice(_instructions(language, text))}\n\n{taken}"
-            yield Conversation((Message("user", asked), Message("assistant", taken)), place, SOURCE)
+        if passage := extract(text, random):
+            place = f"{SOURCE_NAME}:{language}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+            question = f"{random.choice(_select_instructions(language, text))}\n\n{passage}"
+            yield Conversation((Message("user", question), Message("assistant", passage)), place, SOURCE_NAME)
 
 
-def _instructions(language: str, text: str) -> tuple[str, ...]:
-    """By the name of the language in the corpus; where that is no code of one, by the text."""
+def _select_instructions(language: str, text: str) -> tuple[str, ...]:
+    """Return the instructions in the language of the corpus; identify it if its name is not a known code."""
     code = language if language in INSTRUCTIONS else identify_language(text)
     if code not in INSTRUCTIONS:
         raise DataError(
-            f"copy tasks: there are no words to ask for a copy in {language!r} (the text is in {code!r}); known: "
+            f"copy tasks: no instruction for {language!r} (the text is in {code!r}); known languages: "
             f"{', '.join(INSTRUCTIONS)}; give a corpus without it"
         )
     return INSTRUCTIONS[code]
 
 
-def _after(documents: Iterator[str], *, characters: int) -> Iterator[str]:
-    """The documents after the first so many characters; one that they reach into is left out."""
+def _skip_characters(documents: Iterator[str], *, characters: int) -> Iterator[str]:
+    """Yield the documents that begin after so many characters."""
     for document in documents:
         if characters <= 0:
             yield document
         characters -= len(document)
 
 
-def _chosen(documents: Iterator[str], *, count: int, seed: int) -> list[str]:
-    """Documents with the smallest hashes: which and in which order does not depend on the order of the others."""
+def _select_by_hash(documents: Iterator[str], *, count: int, seed: int) -> list[str]:
+    """Return the documents with the smallest hashes, a selection that does not depend on their order."""
     return nsmallest(count, documents, key=lambda text: hashlib.sha256(f"{seed}:{text}".encode()).digest())
 
 
-def _sentence(text: str, random: Random) -> str:
-    """A sentence of the text that is neither too short nor too long."""
-    fewest, most = SENTENCE
-    parts = [part.strip() for part in _BREAK.split(text)]
-    fitting = [part for part in parts if fewest <= len(part) <= most and _END.search(part) and not part[0].islower()]
-    return random.choice(fitting) if fitting else ""
+def _extract_sentence(text: str, random: Random) -> str:
+    """Return a random sentence of suitable length; empty if there is none."""
+    shortest, longest = SENTENCE_LENGTH_RANGE
+    parts = [part.strip() for part in _SENTENCE_BREAK.split(text)]
+    sentences = [
+        part
+        for part in parts
+        if shortest <= len(part) <= longest and _SENTENCE_END.search(part) and not part[0].islower()
+    ]
+    return random.choice(sentences) if sentences else ""
 
 
-def _beginning(text: str, tokenizer: PreTrainedTokenizerBase, *, limit: int) -> str:
-    """The whole text, or its beginning up to the last end of a sentence within `limit` tokens; nothing if too short."""
+def _extract_beginning(text: str, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> str:
+    """Return the text up to the last end of a sentence within the limit of tokens; empty if that is too short."""
     text = text.strip()
-    read: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    if len(read["input_ids"]) > limit:
-        reach = read["offset_mapping"][limit][0] if limit > 0 else 0
-        ends = [found.start() for found in _BREAK.finditer(text, 0, reach)]
+    encoding: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    if len(encoding["input_ids"]) > max_tokens:
+        limit = encoding["offset_mapping"][max_tokens][0] if max_tokens > 0 else 0
+        ends = [match.start() for match in _SENTENCE_BREAK.finditer(text, 0, limit)]
         text = text[: ends[-1]].rstrip() if ends else ""
-    return text if len(text) >= SHORTEST else ""
+    return text if len(text) >= MIN_ARTICLE_LENGTH else ""

@@ -1,4 +1,4 @@
-"""The tokens that stand before and after each document."""
+"""The special tokens before and after each document."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from transformers import PreTrainedTokenizerBase
 from lep.errors import TokenizerError
 
 
-def document_prefix(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that stands before every document: beginning-of-sequence, else end-of-sequence.
+def get_document_prefix_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the id of the token before every document: beginning-of-sequence, else end-of-sequence.
+
+    Args:
+        tokenizer: Any tokenizer.
+
+    Returns:
+        The id.
 
     Raises:
-        TokenizerError: the tokenizer has neither.
+        TokenizerError: The tokenizer has neither.
     """
     for id_ in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if isinstance(id_, int):
@@ -19,6 +25,6 @@ def document_prefix(tokenizer: PreTrainedTokenizerBase) -> int:
     raise TokenizerError("the tokenizer has neither a bos_token nor an eos_token to put before a document")
 
 
-def document_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The token that stands after every document: end-of-sequence; none when the tokenizer has none."""
+def get_document_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the id of the token after every document, end-of-sequence; None if the tokenizer has none."""
     return tokenizer.eos_token_id if isinstance(tokenizer.eos_token_id, int) else None

@@ -1,4 +1,4 @@
-"""Items that models are measured with: what is asked, and the right answer."""
+"""Read evaluation items: a prompt and the right answer."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ from lep.data.records import read_records
 from lep.errors import DataError
 
 
-def read_items(file: Path, *, required: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """Rows with `prompt` and `completion`, each a list of messages, and the required keys.
+def read_eval_items(file: Path, *, required_keys: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Read rows with `prompt` and `completion`, each a list of messages.
+
+    Args:
+        file: See `lep.data.records.read_records`.
+        required_keys: Other keys that each row must have.
+
+    Returns:
+        The rows.
 
     Raises:
-        DataError: names the row where a key is missing or something else than messages stands.
+        DataError: There are no rows, a key is missing, or a value is not a list of messages; the row is named.
     """
     rows: list[dict[str, Any]] = []
     for record in read_records(file):
-        if absent := [key for key in ("prompt", "completion", *required) if key not in record.row]:
-            raise DataError(f"{record.place}: the row has no {', '.join(map(repr, absent))}")
+        if missing := [key for key in ("prompt", "completion", *required_keys) if key not in record.row]:
+            raise DataError(f"{record.place}: the row has no {', '.join(map(repr, missing))}")
         for key in ("prompt", "completion"):
             if not _are_messages(record.row[key]):
                 raise DataError(f"{record.place}: {key!r} must be a list of messages, each with `role` and `content`")

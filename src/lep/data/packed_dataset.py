@@ -1,8 +1,9 @@
-"""Training samples in a folder: written once, block after block, then read through memory maps.
+"""Packed training samples in a folder: written once in sequence, then read through memory maps.
 
-`ids.bin` holds blocks of ids, `edges.bin` where documents begin and the text ends in each block, `bounds.bin` where
-each block's edges begin in it, `counts.bin` how often each id occurs. `samples.json` is written last and says from what
-they were made: without it the folder is unfinished.
+`token_ids.bin` has the ids of all samples; `boundaries.bin` where the documents begin and the text ends in each sample;
+`boundary_offsets.bin` where the boundaries of each sample begin in that file; `token_counts.bin` how often each id
+occurs. `metadata.json` is written last, with a key of what the samples were made from: without it the folder is
+incomplete.
 """
 
 from __future__ import annotations
@@ -24,169 +25,205 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lep.errors import DataError
-from lep.progress import progress
+from lep.io.atomic import write_atomically
+from lep.progress import track_progress
 
-IGNORED = -100
+IGNORE_INDEX = -100
 """Label of a position that carries no loss."""
 
-DESCRIPTION = "samples.json"
+METADATA_FILE = "metadata.json"
 
 
 @dataclass(frozen=True)
-class Block:
-    """Documents, or parts of them, that make one sample: ids of each, and how many of them end here."""
+class PackedSample:
+    """The ids of a sample: a chunk for each document or part of one, and how many documents end in it."""
 
-    parts: list[NDArray[np.int32]] = field(default_factory=list)
+    chunks: list[NDArray[np.int32]] = field(default_factory=list)
     length: int = 0
-    ends: int = 0
+    completed_documents: int = 0
 
-    def with_part(self, part: NDArray[np.int32], *, last: bool) -> Block:
-        """One more part."""
-        return Block([*self.parts, part], self.length + len(part), self.ends + last)
+    def with_chunk(self, chunk: NDArray[np.int32], *, completes_document: bool) -> PackedSample:
+        """Return the sample with one more chunk."""
+        return PackedSample(
+            [*self.chunks, chunk], self.length + len(chunk), self.completed_documents + completes_document
+        )
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What the files hold: `samples` blocks of `block` ids, all below `vocabulary`."""
+class PackedLayout:
+    """Shape of the files."""
 
-    samples: int
-    block: int
-    vocabulary: int
+    num_samples: int
+    sequence_length: int
+    vocab_size: int
+    """All ids are below it."""
 
     @property
     def dtype(self) -> type[np.uint16 | np.int32]:
-        """Of the ids on disk."""
-        return np.uint16 if self.vocabulary <= 1 << 16 else np.int32
+        """Return the dtype of the ids on disk."""
+        return np.uint16 if self.vocab_size <= 1 << 16 else np.int32
 
 
 @dataclass(frozen=True, eq=False)
-class Samples(Dataset[dict[str, Tensor]]):
-    """Samples as a model takes them. Cheap to open and to send to another process: only the folder's name goes."""
+class PackedDataset(Dataset[dict[str, Tensor]]):
+    """Samples as a model takes them. It is cheap to open and to pickle, as only the name of the folder is sent."""
 
     folder: Path
-    layout: Layout
-    inside_documents: bool
-    """Whether attention is kept inside documents: positions restart at each, and its first token is not predicted."""
+    layout: PackedLayout
+    document_masking: bool
+    """Keep attention inside documents: positions restart at each, and its first token carries no loss."""
     tokens: int
-    """Tokens of text in all samples, prefixes and ends included."""
-    passes: Mapping[str, float]
-    """How often the documents of each language are in the samples."""
+    """Tokens of text in all samples, with prefix and end tokens, without padding."""
+    epochs_by_language: Mapping[str, float]
+    """Passes over the documents of each language."""
 
     def __len__(self) -> int:
-        return self.layout.samples
+        return self.layout.num_samples
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """`input_ids` and `labels` (int64, `block` long), with `position_ids` or with `attention_mask`.
+        """Return `input_ids`, `labels` (int64, `sequence_length`) and `position_ids` or `attention_mask`.
 
-        Positions that restart tell transformers (5 and later) where documents part, if it is called with
-        `use_cache=False` and without a mask. Padding is a document of its own, and no label.
+        From restarting positions, transformers (5 and later) infers the documents if it is called with
+        `use_cache=False` and without a mask. Padding is a document of its own without labels.
         """
-        edges = self.edges(index)
-        ids = torch.from_numpy(self._ids[index].astype(np.int64))
+        boundaries = self.document_boundaries(index)
+        ids = torch.from_numpy(self._token_ids[index].astype(np.int64))
         labels = ids.clone()
-        labels[edges[-1] :] = IGNORED
-        if not self.inside_documents:
-            present = torch.arange(self.layout.block) < int(edges[-1])
-            return {"input_ids": ids, "attention_mask": present.long(), "labels": labels}
-        labels[edges[:-1]] = IGNORED
-        starts = np.repeat(edges, np.diff(edges, append=self.layout.block))
-        positions = torch.from_numpy(np.arange(self.layout.block) - starts)
+        labels[boundaries[-1] :] = IGNORE_INDEX
+        if not self.document_masking:
+            is_text = torch.arange(self.layout.sequence_length) < int(boundaries[-1])
+            return {"input_ids": ids, "attention_mask": is_text.long(), "labels": labels}
+        labels[boundaries[:-1]] = IGNORE_INDEX
+        starts = np.repeat(boundaries, np.diff(boundaries, append=self.layout.sequence_length))
+        positions = torch.from_numpy(np.arange(self.layout.sequence_length) - starts)
         return {"input_ids": ids, "position_ids": positions, "labels": labels}
 
-    def edges(self, index: int) -> NDArray[np.int64]:
-        """Where the documents of a sample begin, then where its text ends."""
-        if not -len(self) <= index < len(self):  # also what ends an iteration
+    def document_boundaries(self, index: int) -> NDArray[np.int64]:
+        """Return where the documents of a sample begin, then where its text ends.
+
+        Args:
+            index: Of the sample.
+
+        Returns:
+            Positions in the sample, in ascending order.
+
+        Raises:
+            IndexError: There is no such sample.
+        """
+        if not -len(self) <= index < len(self):  # also ends an iteration
             raise IndexError(f"sample {index} of {len(self)}")
-        begin, end = self._bounds[index % len(self) :][:2]
-        return self._edges[begin:end].astype(np.int64)
+        start, end = self._boundary_offsets[index % len(self) :][:2]
+        return self._boundaries[start:end].astype(np.int64)
 
     @cached_property
-    def counts(self) -> NDArray[np.int64]:
-        """How often each id occurs as text, prefixes and ends included; as long as the vocabulary."""
-        return np.fromfile(self.folder / "counts.bin", dtype=np.int64)
+    def token_counts(self) -> NDArray[np.int64]:
+        """Return how often each id of the vocabulary occurs, with prefix and end tokens, without padding."""
+        return np.fromfile(self.folder / "token_counts.bin", dtype=np.int64)
 
     @cached_property
-    def _ids(self) -> NDArray[Any]:
-        shape = (self.layout.samples, self.layout.block)
-        return np.memmap(self.folder / "ids.bin", dtype=self.layout.dtype, mode="r", shape=shape)
+    def _token_ids(self) -> NDArray[Any]:
+        shape = (self.layout.num_samples, self.layout.sequence_length)
+        return np.memmap(self.folder / "token_ids.bin", dtype=self.layout.dtype, mode="r", shape=shape)
 
     @cached_property
-    def _edges(self) -> NDArray[np.int32]:
-        return np.memmap(self.folder / "edges.bin", dtype=np.int32, mode="r")
+    def _boundaries(self) -> NDArray[np.int32]:
+        return np.memmap(self.folder / "boundaries.bin", dtype=np.int32, mode="r")
 
     @cached_property
-    def _bounds(self) -> NDArray[np.int64]:
-        return np.memmap(self.folder / "bounds.bin", dtype=np.int64, mode="r")
+    def _boundary_offsets(self) -> NDArray[np.int64]:
+        return np.memmap(self.folder / "boundary_offsets.bin", dtype=np.int64, mode="r")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the memory maps, which would be copied."""
+        """Pickle without the memory maps, which would be copied."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
-def open_samples(
-    folder: Path, *, made_from: Mapping[str, Any], layout: Layout, inside_documents: bool
-) -> Samples | None:
-    """Finished samples that were made from this, so laid out; none when there are no such samples."""
-    file = folder / DESCRIPTION
-    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if found.get("made_from") != made_from or found["layout"] != asdict(layout):
+def open_packed_dataset(
+    folder: Path, *, cache_key: Mapping[str, Any], layout: PackedLayout, document_masking: bool
+) -> PackedDataset | None:
+    """Open finished samples.
+
+    Args:
+        folder: With the samples.
+        cache_key: Identifies what the samples are made from.
+        layout: Of the samples.
+        document_masking: Keep attention inside documents.
+
+    Returns:
+        The samples; None if the folder has none with this key and layout.
+    """
+    file = folder / METADATA_FILE
+    metadata = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if metadata.get("cache_key") != cache_key or metadata["layout"] != asdict(layout):
         return None
-    return Samples(folder, layout, inside_documents, found["tokens"], found["passes"])
+    return PackedDataset(folder, layout, document_masking, metadata["tokens"], metadata["epochs_by_language"])
 
 
-def write_blocks(folder: Path, blocks: Iterable[Block], *, layout: Layout) -> int:
-    """Write the files of all blocks, after removing what was there; returns their tokens.
+def write_packed_samples(folder: Path, samples: Iterable[PackedSample], *, layout: PackedLayout) -> int:
+    """Write the files of all samples in place of existing ones, without the metadata.
 
-    Appended, not written through a memory map: where the disk is full that would end the process without a word.
+    They are appended to, not written through a memory map, which would kill the process if the disk gets full.
+
+    Args:
+        folder: Is created.
+        samples: `layout.num_samples` of them.
+        layout: Of the samples.
+
+    Returns:
+        Tokens of text in all samples.
 
     Raises:
-        DataError: less space is left on the disk than the blocks need.
+        DataError: The disk has less free space than the samples need.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / DESCRIPTION).unlink(missing_ok=True)
-    _require_space(folder, layout)
-    counts = np.zeros(layout.vocabulary, dtype=np.int64)
-    bound = tokens = 0
+    (folder / METADATA_FILE).unlink(missing_ok=True)
+    _check_disk_space(folder, layout)
+    counts = np.zeros(layout.vocab_size, dtype=np.int64)
+    num_boundaries = tokens = 0
     with ExitStack() as stack:
-        names = ("ids", "edges", "bounds", "counts")
-        ids, edges, bounds, totals = files = [
+        names = ("token_ids", "boundaries", "boundary_offsets", "token_counts")
+        ids_file, boundaries_file, offsets_file, counts_file = files = [
             stack.enter_context((folder / f"{name}.bin").open("wb")) for name in names
         ]
-        bounds.write(np.int64(0).tobytes())
-        advance = stack.enter_context(progress("packing", total=layout.samples * layout.block, unit="tokens"))
-        for block in blocks:
-            text = np.concatenate(block.parts)
-            row = np.zeros(layout.block, dtype=layout.dtype)
-            row[: len(text)] = text
-            ids.write(row.tobytes())
-            np.add.at(counts, text, 1)
-            begins = np.cumsum([0, *map(len, block.parts)], dtype=np.int32)
-            edges.write(begins.tobytes())
-            bound += len(begins)
-            bounds.write(np.int64(bound).tobytes())
-            tokens += block.length
-            advance(layout.block)
-        totals.write(counts.tobytes())
-        for file in files:  # before the description that says that they are whole
+        offsets_file.write(np.int64(0).tobytes())
+        advance = stack.enter_context(
+            track_progress("packing", total=layout.num_samples * layout.sequence_length, unit="tokens")
+        )
+        for sample in samples:
+            ids = np.concatenate(sample.chunks)
+            row = np.zeros(layout.sequence_length, dtype=layout.dtype)
+            row[: len(ids)] = ids
+            ids_file.write(row.tobytes())
+            np.add.at(counts, ids, 1)
+            boundaries = np.cumsum([0, *map(len, sample.chunks)], dtype=np.int32)
+            boundaries_file.write(boundaries.tobytes())
+            num_boundaries += len(boundaries)
+            offsets_file.write(np.int64(num_boundaries).tobytes())
+            tokens += sample.length
+            advance(layout.sequence_length)
+        counts_file.write(counts.tobytes())
+        for file in files:  # before the metadata, which marks them as complete
             file.flush()
             os.fsync(file.fileno())
     return tokens
 
 
-def finish_samples(samples: Samples, *, made_from: Mapping[str, Any]) -> None:
-    """Write the description, whole or not at all."""
-    numbers = {"tokens": samples.tokens, "passes": samples.passes}
-    text = json.dumps({"made_from": made_from, "layout": asdict(samples.layout)} | numbers, indent=1)
-    fresh = samples.folder / f"{DESCRIPTION}.new"
-    fresh.write_text(text + "\n", encoding="utf-8")
-    fresh.replace(samples.folder / DESCRIPTION)
+def write_metadata(dataset: PackedDataset, *, cache_key: Mapping[str, Any]) -> None:
+    """Write the metadata, which marks the folder as complete."""
+    metadata = {
+        "cache_key": cache_key,
+        "layout": asdict(dataset.layout),
+        "tokens": dataset.tokens,
+        "epochs_by_language": dataset.epochs_by_language,
+    }
+    write_atomically(dataset.folder / METADATA_FILE, json.dumps(metadata, indent=1) + "\n")
 
 
-def _require_space(folder: Path, layout: Layout) -> None:
-    needed = layout.samples * layout.block * np.dtype(layout.dtype).itemsize
+def _check_disk_space(folder: Path, layout: PackedLayout) -> None:
+    needed = layout.num_samples * layout.sequence_length * np.dtype(layout.dtype).itemsize
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"{folder}: {layout.samples:,} samples of {layout.block:,} tokens take {needed / 1e9:.1f} GB, and "
-            f"{free / 1e9:.1f} GB are left on the disk; train on fewer tokens, or choose an out= on another disk"
+            f"{folder}: {layout.num_samples:,} samples of {layout.sequence_length:,} tokens take {needed / 1e9:.1f} "
+            f"GB, and {free / 1e9:.1f} GB are free on the disk; train on fewer tokens, or give an out= on another disk"
         )

@@ -1,6 +1,7 @@
-"""Documents → training samples: blocks of tokens that begin at a document or a paragraph, on disk.
+"""Pack documents into training samples of equal length, on disk, by best fit.
 
-A document is `prefix ids… end`. It is kept whole while a block has room for it; a longer one is cut after a line.
+A document is `prefix ids… end`. It stays in one sample if it fits into one; a longer one is split after a line. Each
+chunk begins with the prefix.
 """
 
 from __future__ import annotations
@@ -22,71 +23,88 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lep.data.corpus import corpus_file
-from lep.data.document_tokens import document_end, document_prefix
-from lep.data.packed_dataset import IGNORED as IGNORED
-from lep.data.packed_dataset import Block, Layout, Samples, finish_samples, open_samples, write_blocks
+from lep.data.corpus import find_corpus_file
+from lep.data.document_tokens import get_document_end_id, get_document_prefix_id
+from lep.data.packed_dataset import IGNORE_INDEX as IGNORE_INDEX
+from lep.data.packed_dataset import (
+    PackedDataset,
+    PackedLayout,
+    PackedSample,
+    open_packed_dataset,
+    write_metadata,
+    write_packed_samples,
+)
 from lep.errors import DataError, TokenizerError, UsageError
-from lep.progress import note, progress
+from lep.progress import log_message, track_progress
 
-OPEN_BLOCKS = 32
-"""Blocks that are filled at the same time: the more, the less padding."""
+MAX_OPEN_SAMPLES = 32
+"""Samples that are filled at the same time: the more, the less padding."""
 
 BATCH_BYTES = 1 << 16
-"""Text that is encoded at a time, or one longer document."""
+"""Text tokenized at once; a longer document is a batch of its own."""
 
-_CORES = os.cpu_count() or 1
+_CPU_COUNT = os.cpu_count() or 1
 
-_READ_BYTES = 1 << 24
-_length = attrgetter("length")
+_READ_CHUNK_BYTES = 1 << 24
+_get_length = attrgetter("length")
 
 
 @dataclass(frozen=True)
-class Cutter:
-    """How documents become parts that fit into a block.
+class DocumentSplitter:
+    """Splits documents into chunks that fit into a sample."""
 
-    Attributes:
-        block: the most ids in a part.
-        prefix: stands before every part.
-        end: stands after a document's last part; none where the tokenizer has none.
-        ends_line: of each id, whether a line ends in it.
-    """
+    sequence_length: int
+    """Maximum ids of a chunk."""
+    prefix_id: int
+    """First id of every chunk."""
+    end_id: int | None
+    """Last id of a document's last chunk; None: the tokenizer has no such token."""
+    contains_newline: NDArray[np.bool_]
+    """Whether the text of each id contains a line break."""
 
-    block: int
-    prefix: int
-    end: int | None
-    ends_line: NDArray[np.bool_]
+    def split(self, ids: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int32], bool]]:
+        """Split a document after the last line that fits, or after the last id if that would fill less than half.
 
-    def parts(self, ids: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int32], bool]]:
-        """The parts of a document, and whether each is the last.
+        Args:
+            ids: Of the document, without prefix and end.
 
-        Cut after the last line that fits, unless less than half a block were filled: then where the block is full.
-        A document without ids has no parts.
+        Yields:
+            A chunk, and whether it is the last one. A document without ids has no chunks.
         """
         if not len(ids):
             return
-        prefix = np.array([self.prefix], dtype=np.int32)
-        end = np.array([] if self.end is None else [self.end], dtype=np.int32)
-        at = 0
-        while len(ids) - at > self.block - 1 - len(end):
-            cut = at + min(self.block - 1, len(ids) - at - 1)  # one token is left for the last part
-            lines = np.flatnonzero(self.ends_line[ids[at:cut]])
-            if len(lines) and 2 * (lines[-1] + 2) >= self.block:
-                cut = at + int(lines[-1]) + 1
-            yield np.concatenate([prefix, ids[at:cut]]), False
-            at = cut
-        yield np.concatenate([prefix, ids[at:], end]), True
+        prefix = np.array([self.prefix_id], dtype=np.int32)
+        end = np.array([] if self.end_id is None else [self.end_id], dtype=np.int32)
+        start = 0
+        while len(ids) - start > self.sequence_length - 1 - len(end):
+            stop = start + min(self.sequence_length - 1, len(ids) - start - 1)  # leave one id for the last chunk
+            newlines = np.flatnonzero(self.contains_newline[ids[start:stop]])
+            if len(newlines) and 2 * (newlines[-1] + 2) >= self.sequence_length:
+                stop = start + int(newlines[-1]) + 1
+            yield np.concatenate([prefix, ids[start:stop]]), False
+            start = stop
+        yield np.concatenate([prefix, ids[start:], end]), True
 
 
 @dataclass(frozen=True)
-class Lines:
-    """A .jsonl file and where its lines begin: 8 bytes a line are all that is held of it."""
+class JsonlIndex:
+    """A .jsonl file and the byte offsets of its lines, all that is held in memory of it."""
 
     file: Path
     offsets: NDArray[np.int64]
 
-    def batches(self, *, seed: int) -> Iterator[list[str]]:
-        """The documents, endlessly, each pass in another order; no batch goes beyond a pass."""
+    def iterate_batches(self, *, seed: int) -> Iterator[list[str]]:
+        """Yield batches of documents endlessly, in another order in each pass; no batch crosses the end of a pass.
+
+        Args:
+            seed: Of the orders.
+
+        Yields:
+            About `BATCH_BYTES` of documents.
+
+        Raises:
+            DataError: A line is not an object with a text; its byte offset is named.
+        """
         generator, order = np.random.default_rng(seed), self.offsets.copy()
         with self.file.open("rb") as stream:
             while True:
@@ -96,7 +114,7 @@ class Lines:
                 for offset in order:
                     stream.seek(int(offset))
                     line = stream.readline()
-                    batch.append(self._text(line, offset=int(offset)))
+                    batch.append(self._parse_text(line, offset=int(offset)))
                     size += len(line)
                     if size >= BATCH_BYTES:
                         yield batch
@@ -104,71 +122,72 @@ class Lines:
                 if batch:
                     yield batch
 
-    def _text(self, line: bytes, *, offset: int) -> str:
+    def _parse_text(self, line: bytes, *, offset: int) -> str:
         try:
             text = json.loads(line.decode())["text"]
-            text.encode()  # refuses half a character, which JSON can escape
+            text.encode()  # fails on a lone surrogate, which JSON can escape
         except (ValueError, KeyError, TypeError, AttributeError):
             raise DataError(
-                f"{self.file}: what begins at byte {offset} is no object with a text; make the corpus again"
+                f"{self.file}: the line at byte {offset} is not an object with a text; collect the corpus again"
             ) from None
         return text
 
 
 @dataclass(frozen=True)
-class Stream:
-    """The blocks of one language, endlessly."""
+class LanguageStream:
+    """The samples of one language, endlessly."""
 
-    lines: Lines
-    encoder: Tokenizer
-    cutter: Cutter
+    index: JsonlIndex
+    tokenizer: Tokenizer
+    splitter: DocumentSplitter
     seed: int
 
-    def blocks(self) -> Iterator[Block]:
-        """Each document in the open block that it fills best. A pass over the documents ends with its blocks.
+    def iterate_samples(self) -> Iterator[PackedSample]:
+        """Yield samples, adding each chunk to the open sample that it fills best.
 
-        So each pass holds every token once.
+        A pass over the documents closes all open samples, so that each pass has every token once.
         """
-        room, filling = self.cutter.block, list[Block]()  # the shortest first
-        for ids, ends_pass in self._documents():
-            for part, last in self.cutter.parts(ids):
-                fitting = bisect_right(filling, room - len(part), key=_length)
-                block = (filling.pop(fitting - 1) if fitting else Block()).with_part(part, last=last)
-                if block.length == room:
-                    yield block
+        max_length, open_samples = self.splitter.sequence_length, list[PackedSample]()  # the shortest first
+        for ids, ends_pass in self._iterate_documents():
+            for chunk, is_last in self.splitter.split(ids):
+                num_fitting = bisect_right(open_samples, max_length - len(chunk), key=_get_length)
+                best = open_samples.pop(num_fitting - 1) if num_fitting else PackedSample()
+                sample = best.with_chunk(chunk, completes_document=is_last)
+                if sample.length == max_length:
+                    yield sample
                     continue
-                if len(filling) == OPEN_BLOCKS:
-                    yield filling.pop()
-                insort(filling, block, key=_length)
+                if len(open_samples) == MAX_OPEN_SAMPLES:
+                    yield open_samples.pop()
+                insort(open_samples, sample, key=_get_length)
             if ends_pass:
-                yield from filling
-                filling.clear()
+                yield from open_samples
+                open_samples.clear()
 
-    def _documents(self) -> Iterator[tuple[NDArray[np.int32], bool]]:
-        """Ids of each document, and whether a pass ends; `DataError` when one has fewer tokens than a block."""
-        tokens, count = 0, len(self.lines.offsets)
-        for number, ids in enumerate(self._encoded(), start=1):
+    def _iterate_documents(self) -> Iterator[tuple[NDArray[np.int32], bool]]:
+        """Yield the ids of each document, and whether it ends a pass."""
+        tokens, count = 0, len(self.index.offsets)
+        for number, ids in enumerate(self._encode_documents(), start=1):
             tokens += len(ids)
-            if number == count and tokens < self.cutter.block:
+            if number == count and tokens < self.splitter.sequence_length:
                 raise DataError(
-                    f"{self.lines.file}: all its documents have {tokens:,} tokens, and a block is larger: "
-                    f"{self.cutter.block:,}; collect more text, or give a smaller block"
+                    f"{self.index.file}: all its documents have {tokens:,} tokens, fewer than one sample of "
+                    f"{self.splitter.sequence_length:,}; collect more text, or lower sequence_length"
                 )
             yield ids, number % count == 0
 
-    def _encoded(self) -> Iterator[NDArray[np.int32]]:
-        """Ids of each document; the next batches are encoded, one for each core, while this one is used."""
-        with ThreadPoolExecutor(_CORES) as pool:
-            coming: deque[Future[list[NDArray[np.int32]]]] = deque()
-            for batch in self.lines.batches(seed=self.seed):
-                coming.append(pool.submit(self._encode, batch))
-                if len(coming) > _CORES:
-                    yield from coming.popleft().result()
+    def _encode_documents(self) -> Iterator[NDArray[np.int32]]:
+        """Yield the ids of each document, while the next batches are tokenized, one on each core."""
+        with ThreadPoolExecutor(_CPU_COUNT) as pool:
+            futures: deque[Future[list[NDArray[np.int32]]]] = deque()
+            for batch in self.index.iterate_batches(seed=self.seed):
+                futures.append(pool.submit(self._encode_batch, batch))
+                if len(futures) > _CPU_COUNT:
+                    yield from futures.popleft().result()
 
-    def _encode(self, batch: list[str]) -> list[NDArray[np.int32]]:
-        """Ids alone: what else `tokenizers` tells of a text takes many times its memory."""
-        found = self.encoder.encode_batch_fast(batch, add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int32) for encoding in found]
+    def _encode_batch(self, batch: list[str]) -> list[NDArray[np.int32]]:
+        """Keep only the ids: an encoding of `tokenizers` takes many times the memory of its text."""
+        encodings = self.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
 
 def pack_corpus(
@@ -176,104 +195,144 @@ def pack_corpus(
     tokenizer: PreTrainedTokenizerBase,
     *,
     mixture: Mapping[str, float],
-    samples: int,
-    block: int,
+    num_samples: int,
+    sequence_length: int,
     seed: int,
     folder: Path,
-    inside_documents: bool = True,
-) -> Samples:
-    """Fill `samples` blocks in `folder`, languages mixed by their shares of tokens, documents in an order by `seed`.
+    document_masking: bool = True,
+) -> PackedDataset:
+    """Pack the training text of a corpus into a folder, or open samples there that were packed from the same.
 
-    A block takes documents of one language, whole while they fit, and is padded. When a language's documents are used
-    up, its open blocks end, and they are read again in another order. More samples begin with the same ones. Finished
-    samples that were made from the same are opened. Held in memory: a few blocks, and 8 bytes a document. One process
-    at a time may pack into a folder.
+    A sample has documents of one language and is padded. When the documents of a language are used up, they are read
+    again in another order. A larger number of samples begins with the same ones. In memory are a few samples, and 8
+    bytes for each document. Only one process at a time may pack into a folder.
+
+    Args:
+        corpus: A corpus of `collect`.
+        tokenizer: A fast tokenizer.
+        mixture: Share of each language in the tokens, in any unit.
+        num_samples: Number of samples.
+        sequence_length: Ids of a sample.
+        seed: Of the order of documents.
+        folder: For the samples; other samples in it are replaced.
+        document_masking: Keep attention inside documents.
+
+    Returns:
+        The samples.
 
     Raises:
-        DataError: the corpus lacks a language of the mixture, has no documents of it or fewer tokens than a block, or
+        DataError: The corpus lacks a language of the mixture, has no documents of it or fewer tokens than a sample, or
             the disk is full.
-        UsageError: `block` has no room for a token between prefix and end.
-        TokenizerError: a tokenizer in Python, or one without a token to begin documents with.
+        UsageError: `sequence_length` is below 3, a prefix, a token and an end.
+        TokenizerError: The tokenizer is not a fast one, or has no token to begin documents with.
     """
-    files = {language: corpus_file(corpus, language, "train") for language in mixture}
-    encoder, cutter = _encoder(tokenizer), _cutter(tokenizer, block=block)
-    layout = Layout(samples=samples, block=block, vocabulary=len(cutter.ends_line))
-    made_from = _description(files, encoder, cutter=cutter, mixture=mixture, seed=seed)
-    if found := open_samples(folder, made_from=made_from, layout=layout, inside_documents=inside_documents):
-        return found
-    streams = {language: Stream(find_lines(file), encoder, cutter, seed) for language, file in files.items()}
-    ended: Counter[str] = Counter()
-    tokens = write_blocks(folder, _mixed(streams, mixture, layout=layout, ended=ended), layout=layout)
-    passes = {language: ended[language] / len(stream.lines.offsets) for language, stream in streams.items()}
-    packed = Samples(folder, layout, inside_documents, tokens, passes)
-    finish_samples(packed, made_from=made_from)
-    return packed
+    files = {language: find_corpus_file(corpus, language, "train") for language in mixture}
+    encoder, splitter = _copy_backend_tokenizer(tokenizer), _build_splitter(tokenizer, sequence_length=sequence_length)
+    layout = PackedLayout(
+        num_samples=num_samples, sequence_length=sequence_length, vocab_size=len(splitter.contains_newline)
+    )
+    cache_key = _build_cache_key(files, encoder, splitter=splitter, mixture=mixture, seed=seed)
+    finished = open_packed_dataset(folder, cache_key=cache_key, layout=layout, document_masking=document_masking)
+    if finished:
+        return finished
+    streams = {language: LanguageStream(index_jsonl(file), encoder, splitter, seed) for language, file in files.items()}
+    completed_documents: Counter[str] = Counter()
+
+    def count_documents() -> Iterator[PackedSample]:
+        for language, sample in _mix_languages(streams, mixture, layout=layout):
+            completed_documents[language] += sample.completed_documents
+            yield sample
+
+    tokens = write_packed_samples(folder, count_documents(), layout=layout)
+    epochs = {
+        language: completed_documents[language] / len(stream.index.offsets) for language, stream in streams.items()
+    }
+    dataset = PackedDataset(folder, layout, document_masking, tokens, epochs)
+    write_metadata(dataset, cache_key=cache_key)
+    return dataset
 
 
-def _description(
-    files: Mapping[str, Path], encoder: Tokenizer, *, cutter: Cutter, mixture: Mapping[str, float], seed: int
+def _build_cache_key(
+    files: Mapping[str, Path],
+    tokenizer: Tokenizer,
+    *,
+    splitter: DocumentSplitter,
+    mixture: Mapping[str, float],
+    seed: int,
 ) -> dict[str, Any]:
-    """What decides over the samples, beside their layout."""
+    """Return what determines the samples, besides their layout."""
     return {
         "files": {name: [file.name, file.stat().st_size, file.stat().st_mtime_ns] for name, file in files.items()},
-        "tokenizer": xxhash.xxh3_128_hexdigest(encoder.to_str().encode()),
-        "around_documents": [cutter.prefix, cutter.end],
+        "tokenizer": xxhash.xxh3_128_hexdigest(tokenizer.to_str().encode()),
+        "document_tokens": [splitter.prefix_id, splitter.end_id],
         "mixture": dict(mixture),
         "seed": seed,
     }
 
 
-def find_lines(file: Path) -> Lines:
-    """Where the lines of a file begin; `DataError` when it is empty."""
-    found: list[NDArray[np.int64]] = []
+def index_jsonl(file: Path) -> JsonlIndex:
+    """Find the byte offsets of a file's lines.
+
+    Args:
+        file: A .jsonl file.
+
+    Returns:
+        The offsets.
+
+    Raises:
+        DataError: The file is empty.
+    """
+    newlines: list[NDArray[np.int64]] = []
     size = file.stat().st_size
-    with file.open("rb") as stream, progress(f"finding the lines of {file.name}", total=size, unit="bytes") as advance:
-        at = 0
-        while chunk := stream.read(_READ_BYTES):
-            found.append(np.flatnonzero(np.frombuffer(chunk, dtype=np.uint8) == ord("\n")) + at)
-            at += len(chunk)
+    with (
+        file.open("rb") as stream,
+        track_progress(f"indexing {file.name}", total=size, unit="bytes") as advance,
+    ):
+        start = 0
+        while chunk := stream.read(_READ_CHUNK_BYTES):
+            newlines.append(np.flatnonzero(np.frombuffer(chunk, dtype=np.uint8) == ord("\n")) + start)
+            start += len(chunk)
             advance(len(chunk))
     if not size:
         raise DataError(f"{file}: holds no documents to train on")
-    offsets = np.concatenate([np.array([-1]), *found]) + 1
-    return Lines(file, offsets[:-1] if offsets[-1] == size else offsets)
+    offsets = np.concatenate([np.array([-1]), *newlines]) + 1
+    return JsonlIndex(file, offsets[:-1] if offsets[-1] == size else offsets)
 
 
-def _encoder(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """A tokenizer of its own that neither cuts nor pads."""
+def _copy_backend_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """Return a copy that neither truncates nor pads."""
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise TokenizerError("this tokenizer runs in Python alone; give the model folder a tokenizer.json")
+        raise TokenizerError("this tokenizer is not a fast one; give the model folder a tokenizer.json")
     encoder = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     encoder.no_truncation()
     encoder.no_padding()
     return encoder
 
 
-def _cutter(tokenizer: PreTrainedTokenizerBase, *, block: int) -> Cutter:
-    prefix, end = document_prefix(tokenizer), document_end(tokenizer)
-    if block < 3:
-        raise UsageError(f"block={block}: a prefix, a token and an end need at least 3")
-    ids = tokenizer.get_vocab()
-    ends_line = np.zeros(1 + max(ids.values()), dtype=np.bool_)
-    for token, id_ in ids.items():
-        ends_line[id_] = "\n" in tokenizer.convert_tokens_to_string([token])
-    return Cutter(block=block, prefix=prefix, end=end, ends_line=ends_line)
+def _build_splitter(tokenizer: PreTrainedTokenizerBase, *, sequence_length: int) -> DocumentSplitter:
+    prefix_id, end_id = get_document_prefix_id(tokenizer), get_document_end_id(tokenizer)
+    if sequence_length < 3:
+        raise UsageError(f"sequence_length={sequence_length}: a prefix, a token and an end need at least 3")
+    vocabulary = tokenizer.get_vocab()
+    contains_newline = np.zeros(1 + max(vocabulary.values()), dtype=np.bool_)
+    for token, id_ in vocabulary.items():
+        contains_newline[id_] = "\n" in tokenizer.convert_tokens_to_string([token])
+    return DocumentSplitter(sequence_length, prefix_id, end_id, contains_newline)
 
 
-def _mixed(
-    streams: Mapping[str, Stream], mixture: Mapping[str, float], *, layout: Layout, ended: Counter[str]
-) -> Iterator[Block]:
-    """Each block from the language that lacks most tokens; `ended` counts the documents that end in them."""
+def _mix_languages(
+    streams: Mapping[str, LanguageStream], mixture: Mapping[str, float], *, layout: PackedLayout
+) -> Iterator[tuple[str, PackedSample]]:
+    """Yield each sample, with its language, from the language that lacks most tokens."""
     weight, total = sum(mixture.values()), 0
-    taken = dict.fromkeys(mixture, 0)
-    blocks = {language: stream.blocks() for language, stream in streams.items()}
-    for _ in range(layout.samples):
-        reached = total + layout.block
-        language = max(mixture, key=lambda name: mixture[name] / weight * reached - taken[name])
-        block = next(blocks[language])
-        taken[language] += block.length
-        total += block.length
-        ended[language] += block.ends
-        yield block
-    for language in (name for name, tokens in taken.items() if not tokens):
-        note(f"{language}: no sample is of this language; its share of {layout.samples:,} is less than one")
+    tokens = dict.fromkeys(mixture, 0)
+    samples = {language: stream.iterate_samples() for language, stream in streams.items()}
+    for _ in range(layout.num_samples):
+        next_total = total + layout.sequence_length
+        language = max(mixture, key=lambda name: mixture[name] / weight * next_total - tokens[name])
+        sample = next(samples[language])
+        tokens[language] += sample.length
+        total += sample.length
+        yield language, sample
+    for language in (name for name, count in tokens.items() if not count):
+        log_message(f"{language}: no sample is of this language; its share of {layout.num_samples:,} is less than one")

@@ -1,18 +1,18 @@
-"""Preference data: of two answers the better one, or of one whether it is good."""
+"""Read preference data: pairs of a chosen and a rejected answer (DPO), or answers labeled good or bad (KTO)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lep.data.conversations import Message, Skipped, Unfit, check_turns, messages_of
+from lep.data.conversations import Message, SkippedRow, UnusableRowError, check_turns, parse_messages
 from lep.data.records import Record
 from lep.errors import DataError
 
 
 @dataclass(frozen=True)
 class Preference:
-    """What is asked, and two answers."""
+    """A prompt with a chosen and a rejected answer."""
 
     prompt: tuple[Message, ...]
     """Ends on the user."""
@@ -25,48 +25,64 @@ class Preference:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What is asked, an answer, and whether it is good."""
+class LabeledAnswer:
+    """A prompt with an answer and its label."""
 
     prompt: tuple[Message, ...]
     """Ends on the user."""
     completion: tuple[Message, ...]
-    good: bool
+    label: bool
+    """True: a good answer."""
     place: str
     """`file:row`."""
     source: str
     """Name of the data that it is from."""
 
 
-def read_preferences(records: Iterable[Record], *, source: str) -> Iterator[Preference | Skipped]:
-    """Rows with `chosen` and `rejected`, as DPO takes them, each text or a list of messages.
+def read_preferences(records: Iterable[Record], *, source: str) -> Iterator[Preference | SkippedRow]:
+    """Read rows with `chosen` and `rejected`, each text or a list of messages, as DPO takes them.
 
-    `prompt` is text or messages; lists may begin with it. Without it, it is what both lists begin with.
+    `prompt` is text or messages; the lists may begin with it. Without a `prompt`, it is what both lists begin with.
+
+    Args:
+        records: See `lep.data.records`.
+        source: Name of the data.
+
+    Yields:
+        A preference, or why the row is skipped.
 
     Raises:
-        DataError: names the row where a key is missing or holds something else.
+        DataError: A key is missing, or its value has another type; the row is named.
     """
     for record in records:
         _check_keys(record, ("chosen", "rejected"))
         try:
-            chosen, rejected = (_messages(record, key, role="assistant") for key in ("chosen", "rejected"))
+            chosen, rejected = (_parse_column(record, key, role="assistant") for key in ("chosen", "rejected"))
             if record.row.get("prompt") is None:
-                prompt = check_turns(_common(chosen, rejected))
+                prompt = check_turns(_find_common_prompt(chosen, rejected))
             else:
-                prompt = check_turns(_messages(record, "prompt", role="user"))
-            chosen, rejected = (_answer(prompt, answer) for answer in (chosen, rejected))
+                prompt = check_turns(_parse_column(record, "prompt", role="user"))
+            chosen, rejected = (_extract_answer(prompt, answer) for answer in (chosen, rejected))
             if chosen == rejected:
-                raise Unfit("both answers are the same")
-            yield Preference(prompt, chosen, rejected, record.place, source)
-        except Unfit as reason:
-            yield Skipped(str(reason), record.place)
+                yield SkippedRow("both answers are the same", record.place)
+            else:
+                yield Preference(prompt, chosen, rejected, record.place, source)
+        except UnusableRowError as reason:
+            yield SkippedRow(str(reason), record.place)
 
 
-def read_verdicts(records: Iterable[Record], *, source: str) -> Iterator[Verdict | Skipped]:
-    """Rows with `prompt`, `completion` (text or messages) and `label` (true: good), as KTO takes them.
+def read_labeled_answers(records: Iterable[Record], *, source: str) -> Iterator[LabeledAnswer | SkippedRow]:
+    """Read rows with `prompt`, `completion` (text or messages) and `label` (true: good), as KTO takes them.
+
+    Args:
+        records: See `lep.data.records`.
+        source: Name of the data.
+
+    Yields:
+        A labeled answer, or why the row is skipped.
 
     Raises:
-        DataError: names the row where a key is missing or holds something else.
+        DataError: A key is missing, or its value has another type; the row is named.
     """
     for record in records:
         _check_keys(record, ("prompt", "completion", "label"))
@@ -74,40 +90,39 @@ def read_verdicts(records: Iterable[Record], *, source: str) -> Iterator[Verdict
         if not isinstance(label, bool):
             raise DataError(f"{record.place}: 'label' must be true or false, found {str(label)[:60]!r}")
         try:
-            prompt = check_turns(_messages(record, "prompt", role="user"))
-            completion = _answer(prompt, _messages(record, "completion", role="assistant"))
-            yield Verdict(prompt, completion, label, record.place, source)
-        except Unfit as reason:
-            yield Skipped(str(reason), record.place)
+            prompt = check_turns(_parse_column(record, "prompt", role="user"))
+            completion = _extract_answer(prompt, _parse_column(record, "completion", role="assistant"))
+            yield LabeledAnswer(prompt, completion, label, record.place, source)
+        except UnusableRowError as reason:
+            yield SkippedRow(str(reason), record.place)
 
 
 def _check_keys(record: Record, keys: Sequence[str]) -> None:
-    if absent := [key for key in keys if key not in record.row]:
+    if missing := [key for key in keys if key not in record.row]:
         raise DataError(
-            f"{record.place}: the row has no {' and '.join(map(repr, absent))}; it has: {', '.join(record.row)}"
+            f"{record.place}: the row has no {' and '.join(map(repr, missing))}; it has: {', '.join(record.row)}"
         )
 
 
-def _messages(record: Record, key: str, *, role: str) -> tuple[Message, ...]:
-    return messages_of(record.row[key], key=key, role=role, place=record.place)
+def _parse_column(record: Record, key: str, *, role: str) -> tuple[Message, ...]:
+    return parse_messages(record.row[key], key=key, role=role, place=record.place)
 
 
-def _common(one: Sequence[Message], other: Sequence[Message]) -> tuple[Message, ...]:
-    """What two conversations begin with, up to the last user message in it."""
-    same = 0
-    while same < min(len(one), len(other)) and one[same] == other[same]:
-        same += 1
-    while same and one[same - 1].role != "user":
-        same -= 1
-    return tuple(one[:same])
+def _find_common_prompt(first: Sequence[Message], second: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the messages that two conversations begin with, up to the last user message among them."""
+    length = 0
+    while length < min(len(first), len(second)) and first[length] == second[length]:
+        length += 1
+    while length and first[length - 1].role != "user":
+        length -= 1
+    return tuple(first[:length])
 
 
-def _answer(prompt: tuple[Message, ...], messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The messages after the prompt; `Unfit` when both together are no conversation that ends on the assistant."""
-    repeats = len(messages) > len(prompt) and messages[: len(prompt)] == prompt
-    answer = messages[len(prompt) :] if repeats else messages
+def _extract_answer(prompt: tuple[Message, ...], messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Return the messages after the prompt, which must end on the assistant."""
+    repeats_prompt = len(messages) > len(prompt) and messages[: len(prompt)] == prompt
+    answer = messages[len(prompt) :] if repeats_prompt else messages
     if prompt[-1].role != "user":
-        raise Unfit("no question")
-    if check_turns((*prompt, *answer))[-1].role != "assistant":
-        raise Unfit("ends on the user")
+        raise UnusableRowError("no question")
+    check_turns((*prompt, *answer), last_role="assistant")
     return answer

@@ -1,1 +1,1 @@
-"""What a recipe will take: time, memory and disk."""
+"""Estimates of the time, memory and disk space of a recipe, from shapes and sizes alone."""

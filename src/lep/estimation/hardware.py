@@ -1,4 +1,4 @@
-"""What a run is to happen on: this machine, as it is found, or one that is named."""
+"""Describe the machine of an estimate: this one, or one that is named."""
 
 from __future__ import annotations
 
@@ -8,57 +8,66 @@ from dataclasses import dataclass
 
 import torch
 
-from lep.distributed import world
+from lep.distributed import get_world_size
 from lep.errors import UsageError
-from lep.modeling.device_specs import DEVICES, known_device, peak_operations_per_second
-from lep.modeling.loading import device
+from lep.modeling.device_specs import DEVICE_SPECS, find_device_spec, get_peak_flops
+from lep.modeling.loading import get_device
 
-_NAME = re.compile(r"(?:(\d+)x)?(.+)")
+DEVICES_PER_NODE = 8
+"""More devices are on several nodes."""
 
-_PROCESSOR_BANDWIDTH, _ACCELERATOR_BANDWIDTH = 1e10, 5e11
-"""Bytes a second that one busy processor reads from memory, and an accelerator of which no more is known."""
-
-NODE = 8
-"""Devices of a node; more are on several nodes."""
+_NAME_PATTERN = re.compile(r"(?:(\d+)x)?(.+)")
+_CPU_MEMORY_BANDWIDTH, _GPU_MEMORY_BANDWIDTH = 1e10, 5e11
+"""Bytes per second of a busy CPU, and of an accelerator that is not in `DEVICE_SPECS`."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """One process computes on each of its devices."""
+    """Devices with one process on each."""
 
     name: str
-    devices: int
-    accelerated: bool
-    operations: float
-    """A second, of half-precision products, of one device."""
-    bandwidth: float
-    """Bytes a second from a device's memory."""
-    memory: float
-    """Bytes of a device; of the whole machine where it computes on its processors."""
+    device_count: int
+    has_accelerator: bool
+    peak_flops: float
+    """Half-precision FLOPs per second of one device."""
+    memory_bandwidth: float
+    """Bytes per second that a device reads from its memory."""
+    memory_bytes: float
+    """Memory of a device; without an accelerator, of the machine."""
 
 
-def this_machine() -> Machine:
-    """The machine as torch finds it; of a processor the speed is measured."""
-    found, name = device(), "this machine"
-    operations = peak_operations_per_second(found, torch.bfloat16)
-    if found.type == "cpu":
+def detect_machine() -> Machine:
+    """Describe this machine as torch sees it; the speed of a CPU is measured."""
+    device = get_device()
+    peak_flops = get_peak_flops(device, torch.bfloat16)
+    if device.type == "cpu":
         memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-        return Machine(name, world(), False, operations, _PROCESSOR_BANDWIDTH, memory)
-    gpu = torch.cuda.get_device_properties(found)
-    known = known_device(gpu.name)
-    bandwidth = known.bandwidth if known else _ACCELERATOR_BANDWIDTH
-    return Machine(gpu.name, world(), True, operations, bandwidth, float(gpu.total_memory))
+        return Machine("this machine", get_world_size(), False, peak_flops, _CPU_MEMORY_BANDWIDTH, memory)
+    gpu = torch.cuda.get_device_properties(device)
+    spec = find_device_spec(gpu.name)
+    bandwidth = spec.memory_bandwidth if spec else _GPU_MEMORY_BANDWIDTH
+    return Machine(gpu.name, get_world_size(), True, peak_flops, bandwidth, float(gpu.total_memory))
 
 
-def named_machine(words: str) -> Machine:
-    """`H100`, or several of them: `8xH100`.
+def parse_machine(name: str) -> Machine:
+    """Describe a machine by name: `H100`, or `8xH100` for several devices.
+
+    Args:
+        name: A name in `DEVICE_SPECS`, with an optional number.
+
+    Returns:
+        The machine.
 
     Raises:
-        UsageError: no such device is known.
+        UsageError: The device is not known, or there are none of them.
+
+    Examples:
+        >>> parse_machine("8xH100").device_count
+        8
     """
-    found = _NAME.fullmatch(words)
-    known = DEVICES.get(found[2]) if found else None
-    if not found or not known or found[1] == "0":
-        raise UsageError(f"{words}: no known machine; name one of {', '.join(DEVICES)}, or several of one as 8xH100")
-    count = int(found[1] or 1)
-    return Machine(words, count, True, known.operations, known.bandwidth, float(known.gib * 2**30))
+    match = _NAME_PATTERN.fullmatch(name)
+    spec = DEVICE_SPECS.get(match[2]) if match else None
+    if not match or not spec or match[1] == "0":
+        raise UsageError(f"{name}: unknown machine; use one of {', '.join(DEVICE_SPECS)}, or several as 8xH100")
+    count = int(match[1] or 1)
+    return Machine(name, count, True, spec.peak_flops, spec.memory_bandwidth, float(spec.memory_gib * 2**30))

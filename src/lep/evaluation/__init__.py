@@ -1,1 +1,1 @@
-"""What a model can do, and how fast: likelihood, skills, speed."""
+"""Measure quality, speed and memory of models, and the side effects of an adaptation."""

@@ -1,8 +1,9 @@
-"""How far a score may be from what other items of the same kind would give: the bootstrap, also for differences.
+"""Confidence intervals of scores and of their differences, by the bootstrap.
 
-The units of a task are drawn again with replacement, and scored again. The draws depend on the seed, the task and the
-number of units, not on the model: two models are scored on the same draws, so that what is hard for both does not
-blur their difference. An average is drawn by drawing each of its tasks.
+The units of a task (documents, pairs, exam variants) are resampled with replacement and scored again. The resamples
+depend on the seed, the task and the number of units, not on the model. Two models are therefore scored on the same
+resamples, and what is hard for both cancels in their difference. An average is resampled by resampling its tasks.
+See [Paired differences](docs/mathematics.md#paired-differences).
 
 Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13, the percentile interval.
 """
@@ -15,61 +16,84 @@ from typing import Any
 
 import numpy as np
 
-from lep.core.metrics import accuracy
+from lep.core.metrics import compute_accuracy
+from lep.results.statistics import FractionEstimate
 
-DRAWS = 1000
-FEWEST = 6
-"""Units of which an interval of 95 % can be told: five differ all in one direction by chance in 1 of 16 cases."""
-TAILS = (2.5, 97.5)
-"""Percentiles of the draws that bound the interval of 95 %."""
+NUM_RESAMPLES = 1000
+MIN_UNITS = 6
+"""Fewest units that support an interval of 95 %: five differ all in one direction by chance in 1 of 16 cases."""
+INTERVAL_PERCENTILES = (2.5, 97.5)
+"""Percentiles of the resamples that bound the interval of 95 %."""
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value, and what it is in each draw."""
+class BootstrapEstimate:
+    """A score with its bootstrap distribution. Differences and ratios are formed resample by resample."""
 
     value: float
-    draws: np.ndarray
-    units: int
-    """That are drawn; of an average, in the task that has the fewest."""
+    resamples: np.ndarray
+    num_units: int
+    """Number of resampled units; for an average of tasks, that of the smallest task."""
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of 95 %."""
-        low, high = np.percentile(self.draws, TAILS)
+        """The 95 % percentile interval."""
+        low, high = np.percentile(self.resamples, INTERVAL_PERCENTILES)
         return float(low), float(high)
 
-    def __sub__(self, other: Estimate) -> Estimate:
-        """Draw by draw."""
-        return Estimate(self.value - other.value, self.draws - other.draws, self.units)
+    @property
+    def supported_interval(self) -> tuple[float, float] | None:
+        """The interval, or `None` with fewer than `MIN_UNITS` units."""
+        return self.interval if self.num_units >= MIN_UNITS else None
 
-    def __truediv__(self, other: Estimate) -> Estimate:
-        """Draw by draw."""
-        return Estimate(self.value / other.value, self.draws / other.draws, self.units)
+    def __sub__(self, other: BootstrapEstimate) -> BootstrapEstimate:
+        return BootstrapEstimate(self.value - other.value, self.resamples - other.resamples, self.num_units)
 
-
-def estimate(
-    units: Sequence[Any], score: Callable[[Sequence[Any]], float], *, task: str, seed: int, draws: int = DRAWS
-) -> Estimate:
-    """The score of a task's units, and of so many draws of as many units."""
-    random = np.random.default_rng([seed, *task.encode()])
-    places = (random.integers(len(units), size=len(units)).tolist() for _ in range(draws))
-    found = np.array([score([units[place] for place in drawn]) for drawn in places])
-    return Estimate(score(units), found, len(units))
+    def __truediv__(self, other: BootstrapEstimate) -> BootstrapEstimate:
+        return BootstrapEstimate(self.value / other.value, self.resamples / other.resamples, self.num_units)
 
 
-def mean(parts: Sequence[Estimate]) -> Estimate:
-    """The plain mean of the scores of several tasks, whose draws are independent."""
-    value, draws = np.mean([part.value for part in parts]), np.mean([part.draws for part in parts], axis=0)
-    return Estimate(float(value), draws, min(part.units for part in parts))
+def bootstrap(
+    units: Sequence[Any],
+    statistic: Callable[[Sequence[Any]], float],
+    *,
+    name: str,
+    seed: int,
+    num_resamples: int = NUM_RESAMPLES,
+) -> BootstrapEstimate:
+    """Estimate a statistic of some units and its distribution over resamples of as many units.
+
+    Args:
+        units: What is resampled, at least one.
+        statistic: Computes the score of a sequence of units.
+        name: Of the task. With the seed and the number of units it determines the resamples.
+        seed: Of the random numbers.
+        num_resamples: How often the units are resampled.
+
+    Returns:
+        The statistic of the units themselves, and of each resample.
+
+    Example:
+        >>> from statistics import fmean
+        >>> estimate = bootstrap([0.0, 1.0] * 50, fmean, name="task", seed=0)
+        >>> low, high = estimate.interval
+        >>> estimate.value, low < 0.5 < high
+        (0.5, True)
+    """
+    random = np.random.default_rng([seed, *name.encode()])
+    rows = (random.integers(len(units), size=len(units)).tolist() for _ in range(num_resamples))
+    resamples = np.array([statistic([units[index] for index in row]) for row in rows])
+    return BootstrapEstimate(statistic(units), resamples, len(units))
 
 
-def with_interval(found: Estimate, key: str) -> dict[str, Any]:
-    """A value and its interval, none of fewer units than `FEWEST`: so few say nothing of others."""
-    return {key: found.value, "interval": list(found.interval) if found.units >= FEWEST else None}
+def average_estimates(estimates: Sequence[BootstrapEstimate]) -> BootstrapEstimate:
+    """Return the plain mean of the scores of several tasks, which are resampled independently."""
+    value = np.mean([estimate.value for estimate in estimates])
+    resamples = np.mean([estimate.resamples for estimate in estimates], axis=0)
+    return BootstrapEstimate(float(value), resamples, min(estimate.num_units for estimate in estimates))
 
 
-def share(marks: Sequence[bool]) -> dict[str, Any]:
-    """The share of marks, with Wilson's interval."""
-    found = accuracy(sum(marks), len(marks))
-    return {"score": found.accuracy, "interval": [found.low, found.high], "items": found.items}
+def estimate_fraction(outcomes: Sequence[bool]) -> FractionEstimate:
+    """Return the fraction of true outcomes with Wilson's interval."""
+    accuracy = compute_accuracy(sum(outcomes), len(outcomes))
+    return FractionEstimate(accuracy.accuracy, (accuracy.low, accuracy.high), accuracy.items)

@@ -1,57 +1,85 @@
-"""What models write when they go on with the openings of held-out texts."""
+"""Let models continue the beginnings of held-out texts."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.evaluation.skills import BATCH, SHOWN
-from lep.modeling.generation import Answer, generate
-from lep.progress import progress
+from lep.evaluation.skills import BATCH_SIZE, EXAMPLES_PER_GROUP
+from lep.modeling.generation import generate_all
+from lep.results.evaluation import GeneratedText, PromptContinuations
 
-OPENING, LENGTH = 120, 64
-"""Characters of an opening, and tokens of a continuation, at the most."""
+MAX_PROMPT_CHARACTERS, MAX_NEW_TOKENS = 120, 64
+"""Limits of a prompt and of its continuation."""
 
 
 @dataclass(frozen=True)
-class Opening:
+class ContinuationPrompt:
     """The beginning of a text in a language."""
 
     language: str
     prompt: str
 
 
-def openings(texts: Mapping[str, Sequence[str]], *, count: int) -> list[Opening]:
-    """The beginnings of the longest documents of each language, cut after a word."""
+def build_continuation_prompts(
+    texts: Mapping[str, Sequence[str]], *, prompts_per_language: int
+) -> list[ContinuationPrompt]:
+    """Return the beginnings of the longest documents of each language, cut after a word.
+
+    Args:
+        texts: Documents by language.
+        prompts_per_language: At most how many.
+
+    Returns:
+        The prompts, language by language.
+
+    Example:
+        >>> build_continuation_prompts({"en": ["a short text", "short"]}, prompts_per_language=1)
+        [ContinuationPrompt(language='en', prompt='a short')]
+    """
     return [
-        Opening(language, document[:OPENING].rsplit(" ", 1)[0])
+        ContinuationPrompt(language, document[:MAX_PROMPT_CHARACTERS].rsplit(" ", 1)[0])
         for language, documents in texts.items()
-        for document in sorted(documents, key=len, reverse=True)[:count]
+        for document in sorted(documents, key=len, reverse=True)[:prompts_per_language]
     ]
 
 
-def continue_openings(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, found: Sequence[Opening]
-) -> list[Answer]:
-    """Greedily, as plain text: no chat template, and nothing before the opening."""
-    answers: list[Answer] = []
-    with progress("continuing texts", total=len(found), unit="texts") as advance:
-        for at in range(0, len(found), BATCH):
-            prompts = [opening.prompt for opening in found[at : at + BATCH]]
-            answers += generate(model, tokenizer, prompts, longest=LENGTH)
-            advance(len(prompts))
-    return answers
+def generate_continuations(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, continuation_prompts: Sequence[ContinuationPrompt]
+) -> list[GeneratedText]:
+    """Continue each prompt greedily, as plain text.
+
+    Args:
+        model: In evaluation mode.
+        tokenizer: Of the model. Its chat template is not used, and no special token is added.
+        continuation_prompts: What to continue.
+
+    Returns:
+        The continuations, in the order of the prompts.
+    """
+    return generate_all(
+        model,
+        tokenizer,
+        [item.prompt for item in continuation_prompts],
+        max_new_tokens=MAX_NEW_TOKENS,
+        batch_size=BATCH_SIZE,
+        label="continuing texts",
+        unit="texts",
+    )
 
 
-def shown(found: Sequence[Opening], answers: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """The first openings of each language, with every model's continuation."""
-    places = {opening.language: 0 for opening in found}
+def compare_continuations(
+    continuation_prompts: Sequence[ContinuationPrompt], continuations: Mapping[str, Sequence[GeneratedText]]
+) -> tuple[PromptContinuations, ...]:
+    """Return the first prompts of each language with the continuations of all models, which are given by model."""
+    count: Counter[str] = Counter()
     rows = []
-    for i, opening in enumerate(found):
-        places[opening.language] += 1
-        if places[opening.language] <= SHOWN:
-            rows.append({**asdict(opening), "texts": {name: own[i] for name, own in answers.items()}})
-    return rows
+    for i, item in enumerate(continuation_prompts):
+        count[item.language] += 1
+        if count[item.language] <= EXAMPLES_PER_GROUP:
+            outputs = {name: outputs[i] for name, outputs in continuations.items()}
+            rows.append(PromptContinuations(language=item.language, prompt=item.prompt, outputs=outputs))
+    return tuple(rows)

@@ -1,1 +1,1 @@
-"""Export a model folder to GGUF for llama.cpp and Ollama."""
+"""Export of model folders to GGUF files for llama.cpp and Ollama."""

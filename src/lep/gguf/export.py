@@ -1,9 +1,10 @@
-"""A model folder → a GGUF file for llama.cpp and Ollama, with a Modelfile beside it."""
+"""Export a model folder to a GGUF file for llama.cpp and Ollama, with a Modelfile beside it."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,48 +12,49 @@ import numpy as np
 from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, LlamaFileType
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from lep.config.export import Export, Quantization
+from lep.config.export import ExportSettings, Quantization
 from lep.errors import ArtifactError, CheckpointError
-from lep.gguf.hyperparameters import add_hyperparameters, architecture, differences
-from lep.gguf.llama_quantize import program, quantize
-from lep.gguf.modelfile import Command, commands, modelfile
-from lep.gguf.ollama_template import dialogue
-from lep.gguf.vocabulary import GgufVocabulary, gguf_vocabulary
-from lep.gguf.weights import GgufTensor, data, gguf_tensors
-from lep.io.model_folder import ModelFolder, check_rows, open_model
+from lep.gguf.hyperparameters import add_hyperparameters, get_gguf_architecture, list_llama_cpp_differences
+from lep.gguf.llama_quantize import find_llama_quantize, run_llama_quantize
+from lep.gguf.modelfile import RunCommand, build_modelfile, build_run_commands
+from lep.gguf.ollama_template import OllamaTemplate, infer_ollama_template
+from lep.gguf.vocabulary import GgufVocabulary, build_gguf_vocabulary
+from lep.gguf.weights import GgufTensor, build_gguf_tensors, load_tensor_data
+from lep.io.atomic import PARTIAL_SUFFIX
+from lep.io.model_folder import ModelFolder, check_embedding_rows, open_model
 from lep.modeling.loading import load_tokenizer
-from lep.progress import progress
+from lep.progress import track_progress
 
 MODELFILE = "Modelfile"
 
-_OWN: dict[str, Quantization] = {"F64": "f32", "F32": "f32", "F16": "f16", "BF16": "bf16"}
-"""What keeps a model's matrices as they are, by their dtype."""
+_QUANTIZATION_BY_DTYPE: dict[str, Quantization] = {"F64": "f32", "F32": "f32", "F16": "f16", "BF16": "bf16"}
+"""The quantization that keeps matrices as they are, by their dtype in safetensors files."""
 
-_FILES: dict[str, tuple[GGMLQuantizationType, LlamaFileType]] = {
+_GGUF_TYPES: dict[str, tuple[GGMLQuantizationType, LlamaFileType]] = {
     "f32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
     "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
     "bf16": (GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16),
     "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
 }
-"""What is written here; the others are made of such a file."""
+"""Quantizations that are written here; llama-quantize makes the others from a file of one of these."""
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What was written, and how to run it."""
+class ExportResult:
+    """The exported file and the commands that run it."""
 
     file: Path
-    bytes: int
+    size_bytes: int
     quantization: Quantization
-    chats: bool
-    """Whether the Modelfile says how conversations are written."""
-    commands: tuple[Command, ...]
+    has_ollama_template: bool
+    """The Modelfile has a TEMPLATE."""
+    commands: tuple[RunCommand, ...]
     remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class _Source:
-    """A model folder, read but for its weights."""
+class _ExportSource:
+    """A model folder with everything read but the weights."""
 
     model: ModelFolder
     config: PretrainedConfig
@@ -60,130 +62,172 @@ class _Source:
     generation: GenerationConfig
 
     @property
-    def ends(self) -> list[int]:
+    def eos_token_ids(self) -> list[int]:
         """Ids at which generation stops."""
         ids = self.generation.eos_token_id
         return [ids] if isinstance(ids, int) else list(ids or ())
 
     @property
-    def rows(self) -> int:
-        """Of its tables."""
-        return len(self.model.rows("embed"))
+    def vocab_size(self) -> int:
+        """Number of rows of the embedding matrices, padding included."""
+        return len(self.model.embedding_matrix("embed"))
+
+    @property
+    def native_quantization(self) -> Quantization:
+        """The quantization that keeps the matrices as they are."""
+        return _QUANTIZATION_BY_DTYPE[self.model.checkpoint.get_float_info(self.model.embedding_names.embed).dtype]
 
 
-def export(settings: Export) -> Exported:
-    """Write a GGUF file and a Modelfile into a new folder; when anything goes wrong there is no folder.
+def export(settings: ExportSettings) -> ExportResult:
+    """Export a model folder to GGUF, with a Modelfile for Ollama.
+
+    The output folder appears when everything is written; an error leaves nothing behind.
+
+    Args:
+        settings: The model folder, the output folder and the quantization.
+
+    Returns:
+        The exported file and the commands that run it.
 
     Raises:
-        ArtifactError: the folder is there.
-        CheckpointError, TokenizerError: the model is none that llama.cpp would compute, or read, exactly so.
-        UsageError: the quantization needs a program that is not there.
+        ArtifactError: `settings.out` already exists.
+        CheckpointError: llama.cpp has no such architecture, tensor or RoPE scaling, or a tensor does not fit the
+            quantization.
+        TokenizerError: llama.cpp would tokenize texts differently.
+        UsageError: The quantization needs llama-quantize, which is not on the PATH.
     """
     if settings.out.exists():
-        raise ArtifactError(f"{settings.out}: is there already; give another out=, or remove it")
-    source = _read(settings.model)
-    own = _OWN[source.model.checkpoint.floats(source.model.names.embed).dtype]
-    wanted = settings.quantization or own
-    written = wanted if wanted in _FILES else own
-    if wanted != written:
-        program()
-    vocabulary = gguf_vocabulary(
-        settings.model, source.tokenizer, rows=source.rows, config=source.config.to_dict(), ends=source.ends
+        raise ArtifactError(f"{settings.out} already exists; choose another out= or remove the folder")
+    source = _read_source(settings.model)
+    quantization = settings.quantization or source.native_quantization
+    written = quantization if quantization in _GGUF_TYPES else source.native_quantization
+    if quantization != written:
+        find_llama_quantize()  # fail before any work
+    matrix_type, file_type = _GGUF_TYPES[written]
+    vocabulary = _build_vocabulary(source)
+    architecture = get_gguf_architecture(source.config)
+    tensors = build_gguf_tensors(source.model, source.config, architecture=architecture, matrix_type=matrix_type)
+    name = f"{settings.out.name}-{quantization}.gguf"
+    with _create_folder(settings.out) as folder:
+        file = folder / (name if quantization == written else "unquantized.gguf")
+        _write_gguf(file, source, vocabulary, tensors, title=settings.out.name, file_type=file_type)
+        if quantization != written:
+            run_llama_quantize(file, folder / name, quantization=quantization)
+            file.unlink()
+        template = _write_modelfile(folder, source, vocabulary, gguf_name=name)
+        size = (folder / name).stat().st_size
+    commands = build_run_commands(
+        settings.out / name,
+        settings.model,
+        context_length=source.config.max_position_embeddings,
+        has_chat_template=bool(vocabulary.chat_template),
     )
-    tensors = gguf_tensors(
-        source.model, source.config, architecture=architecture(source.config), type_=_FILES[written][0]
+    return ExportResult(
+        file=settings.out / name,
+        size_bytes=size,
+        quantization=quantization,
+        has_ollama_template=template is not None,
+        commands=commands,
+        remarks=tuple(_list_remarks(source, vocabulary, template)),
     )
-    name, partial = f"{settings.out.name}-{wanted}.gguf", settings.out.with_name(settings.out.name + ".partial")
+
+
+@contextmanager
+def _create_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that is renamed to `folder` when the block ends, and removed after an error."""
+    partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        whole = partial / (name if wanted == written else "whole.gguf")
-        _write(whole, source, vocabulary, tensors, title=settings.out.name, type_=_FILES[written][1])
-        if wanted != written:
-            quantize(whole, partial / name, quantization=wanted)
-            whole.unlink()
-        found = _beside(partial, source, vocabulary, settings, name=name, quantization=wanted)
-        partial.rename(settings.out)
+        yield partial
+        partial.rename(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return found
 
 
-def _read(folder: Path) -> _Source:
+def _read_source(folder: Path) -> _ExportSource:
     model, tokenizer = open_model(folder), load_tokenizer(folder)
-    check_rows(model, tokens=len(tokenizer))
+    check_embedding_rows(model, vocabulary_size=len(tokenizer))
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         try:
             generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
-        except OSError:  # the folder has none
+        except OSError:  # no generation_config.json
             generation = GenerationConfig.from_model_config(config)
-    except Exception as error:  # whatever a configuration leads its class into
+    except Exception as error:  # configuration classes raise anything
         raise CheckpointError(f"{folder}: transformers cannot read its configuration: {error}") from None
-    return _Source(model, config, tokenizer, generation)
+    return _ExportSource(model, config, tokenizer, generation)
 
 
-def _write(
+def _build_vocabulary(source: _ExportSource) -> GgufVocabulary:
+    return build_gguf_vocabulary(
+        source.model.path,
+        source.tokenizer,
+        vocab_size=source.vocab_size,
+        config=source.config.to_dict(),
+        eos_token_ids=source.eos_token_ids,
+    )
+
+
+def _write_gguf(
     file: Path,
-    source: _Source,
+    source: _ExportSource,
     vocabulary: GgufVocabulary,
     tensors: Sequence[GgufTensor],
     *,
     title: str,
-    type_: LlamaFileType,
+    file_type: LlamaFileType,
 ) -> None:
-    """The whole file, one tensor in memory at a time."""
-    writer = GGUFWriter(file, architecture(source.config))
+    """Write the GGUF file with one tensor in memory at a time."""
+    writer = GGUFWriter(file, get_gguf_architecture(source.config))
     writer.add_type("model")
     writer.add_name(title)
-    add_hyperparameters(writer, source.config, rows=source.rows)
-    writer.add_file_type(type_)
+    add_hyperparameters(writer, source.config, vocab_size=source.vocab_size)
+    writer.add_file_type(file_type)
     writer.add_quantization_version(GGML_QUANT_VERSION)
     vocabulary.write(writer)
     for tensor in tensors:
-        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.bytes, raw_dtype=tensor.type)
+        writer.add_tensor_info(
+            tensor.name, tensor.shape, np.dtype(np.float32), tensor.size_bytes, raw_dtype=tensor.type
+        )
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        with progress("writing", total=sum(tensor.bytes for tensor in tensors) / 1e6, unit="MB") as advance:
+        with track_progress("writing", total=sum(tensor.size_bytes for tensor in tensors) / 1e6, unit="MB") as advance:
             for tensor in tensors:
-                writer.write_tensor_data(data(source.model, tensor))
-                advance(tensor.bytes / 1e6)
+                writer.write_tensor_data(load_tensor_data(source.model, tensor))
+                advance(tensor.size_bytes / 1e6)
     finally:
         writer.close()
 
 
-def _beside(
-    folder: Path,
-    source: _Source,
-    vocabulary: GgufVocabulary,
-    settings: Export,
-    *,
-    name: str,
-    quantization: Quantization,
-) -> Exported:
-    """Write the Modelfile, and tell about all."""
-    chat = dialogue(source.tokenizer, begins=vocabulary.around["bos"]) if vocabulary.template else None
-    stops = [vocabulary.tokens[id_] for id_ in source.ends if id_ < len(vocabulary.tokens)]
-    context = source.config.max_position_embeddings
-    text = modelfile(name, chat=chat, stops=stops, context=context, generation=source.generation)
-    (folder / MODELFILE).write_text(text, encoding="utf-8")
-    remarks = [*vocabulary.remarks, *differences(source.config)]
-    if vocabulary.template and not chat:
-        remarks.append(
-            f"{MODELFILE} has no TEMPLATE: the model's turns depend on more than role and content, and Ollama guesses; "
-            "llama-server --jinja runs the model's own template"
-        )
-    if chat and "system" not in chat.around:
-        remarks.append("the chat template has no system turn of its own: Ollama leaves a system message out")
-    file = settings.out / name
-    return Exported(
-        file=file,
-        bytes=(folder / name).stat().st_size,
-        quantization=quantization,
-        chats=chat is not None,
-        commands=commands(file, settings.model, context=context, chats=bool(vocabulary.template)),
-        remarks=tuple(remarks),
+def _write_modelfile(
+    folder: Path, source: _ExportSource, vocabulary: GgufVocabulary, *, gguf_name: str
+) -> OllamaTemplate | None:
+    """Write the Modelfile and return its chat template, where there is one."""
+    template = None
+    if vocabulary.chat_template:
+        template = infer_ollama_template(source.tokenizer, adds_bos=vocabulary.add_special_tokens["bos"])
+    text = build_modelfile(
+        gguf_name,
+        template=template,
+        stop_strings=[vocabulary.tokens[id_] for id_ in source.eos_token_ids if id_ < len(vocabulary.tokens)],
+        context_length=source.config.max_position_embeddings,
+        generation=source.generation,
     )
+    (folder / MODELFILE).write_text(text, encoding="utf-8")
+    return template
+
+
+def _list_remarks(source: _ExportSource, vocabulary: GgufVocabulary, template: OllamaTemplate | None) -> Iterator[str]:
+    yield from vocabulary.remarks
+    yield from list_llama_cpp_differences(source.config)
+    if vocabulary.chat_template and not template:
+        yield (
+            f"{MODELFILE} has no TEMPLATE: the chat template depends on more than role and content, and Ollama will "
+            "guess; llama-server --jinja runs the model's own template"
+        )
+    if template and "system" not in template.role_affixes:
+        yield "the chat template has no separate system turn: Ollama drops system messages"

@@ -1,8 +1,8 @@
-"""How llama.cpp recognizes a byte-level tokenizer, as data, and how it splits texts by each name that it gives.
+"""Pre-tokenizers of byte-level BPE that llama.cpp knows: their patterns, and the hashes by which it detects them.
 
-Its converter encodes a fixed text with the tokenizer, and looks up the SHA-256 of the ids, written as a Python list:
-`get_vocab_base_pre` in llama.cpp's conversion/base.py (in older versions, in convert_hf_to_gguf.py). The names stand
-for the patterns of src/llama-vocab.cpp; here they are spelt as tokenizer.json files spell them.
+llama.cpp's converter encodes a fixed text with the tokenizer and looks up the SHA-256 of the ids, written as a Python
+list: `get_vocab_base_pre` in conversion/base.py (convert_hf_to_gguf.py in older versions). The patterns are those of
+src/llama-vocab.cpp, in the syntax of tokenizer.json.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ CHECK_TEXT = (
     "------======= нещо на Български ''''''```````\"\"\"\"......!!!!!!?????? I've been 'told he's there, 'RE you sure? "
     "'M not sure I'll make it, 'D you like some tea? We'Ve a'lL"
 )
-"""The text that is encoded."""
+"""The text that the converter encodes."""
 
-_GPT_2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-"""What a ByteLevel pre-tokenizer splits by itself."""
+_GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""The pattern of a ByteLevel pre-tokenizer with `use_regex`."""
 _DIGIT = r"\p{N}"
-_CASELESS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
-_CAPITALS = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
-_SMALL = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_TEKKEN = (rf"[^\r\n\p{{L}}\p{{N}}]?{_CAPITALS}*{_SMALL}+", rf"[^\r\n\p{{L}}\p{{N}}]?{_CAPITALS}+{_SMALL}*")
+_UPPERCASE = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
+_LOWERCASE = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_TEKKEN = (rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPERCASE}*{_LOWERCASE}+", rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPERCASE}+{_LOWERCASE}*")
 
 
-def _words(letters: str, others: str, digits: str) -> str:
-    return rf"{_CASELESS}|[^\r\n\p{{L}}\p{{N}}]?{letters}+|{digits}| ?[^\s{others}\p{{N}}]+[\r\n]*|{_SPACES}"
+def _build_word_pattern(letters: str, letter_classes: str, digits: str) -> str:
+    return (
+        rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?{letters}+|{digits}| ?[^\s{letter_classes}\p{{N}}]+[\r\n]*|{_SPACES}"
+    )
 
 
 _DEEPSEEK_3 = (
@@ -41,21 +43,22 @@ _DEEPSEEK_3 = (
     "[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
 )
 
-PATTERNS: dict[str, tuple[str, ...]] = {
-    "gpt-2": (_GPT_2,),
-    "smollm": (_DIGIT, _GPT_2),
-    "llama-bpe": (_words(r"\p{L}", r"\p{L}", r"\p{N}{1,3}"),),
-    "qwen2": (_words(r"\p{L}", r"\p{L}", _DIGIT),),
-    "qwen35": (_words(r"[\p{L}\p{M}]", r"\p{L}\p{M}", _DIGIT),),
+PRE_TOKENIZER_PATTERNS: dict[str, tuple[str, ...]] = {
+    "gpt-2": (_GPT2_PATTERN,),
+    "smollm": (_DIGIT, _GPT2_PATTERN),
+    "llama-bpe": (_build_word_pattern(r"\p{L}", r"\p{L}", r"\p{N}{1,3}"),),
+    "qwen2": (_build_word_pattern(r"\p{L}", r"\p{L}", _DIGIT),),
+    "qwen35": (_build_word_pattern(r"[\p{L}\p{M}]", r"\p{L}\p{M}", _DIGIT),),
     "tekken": (rf"{_TEKKEN[0]}|{_TEKKEN[1]}|{_DIGIT}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}",),
     "gpt-4o": (
-        rf"{_TEKKEN[0]}{_CASELESS}?|{_TEKKEN[1]}{_CASELESS}?|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}",
+        rf"{_TEKKEN[0]}{_CONTRACTIONS}?|{_TEKKEN[1]}{_CONTRACTIONS}?|\p{{N}}{{1,3}}|"
+        rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}",
     ),
     "deepseek-v3": _DEEPSEEK_3,
 }
-"""One after another, by the name under which llama.cpp knows them best."""
+"""Patterns that split a text one after another, by llama.cpp's most common name of the pre-tokenizer."""
 
-SAME = {
+PRE_TOKENIZER_ALIASES = {
     "smaug-bpe": "llama-bpe",
     "pixtral": "llama-bpe",
     "deepseek-r1-qwen": "qwen2",
@@ -65,12 +68,12 @@ SAME = {
     "llama4": "gpt-4o",
     "joyai-llm": "deepseek-v3",
 }
-"""Other names, and whose patterns these have."""
+"""Other names, each with the name in `PRE_TOKENIZER_PATTERNS` that has the same patterns."""
 
-TAKE_WORDS_WHOLE = ("llama-bpe", "pixtral", "tekken")
-"""Names under which a word that is a token is taken whole, without merges: `ignore_merges` in src/llama-vocab.cpp."""
+IGNORE_MERGES_NAMES = ("llama-bpe", "pixtral", "tekken")
+"""Names for which a word that is a token is not merged: `ignore_merges` in src/llama-vocab.cpp."""
 
-HASHES = {
+PRE_TOKENIZER_BY_HASH = {
     "0ef9807a4087ebef797fc749390439009c3b9eda9ad1a097abbe738f486c01e5": "llama-bpe",
     "c136ed14d01c2745d4f60a9596ae66800e2b61fa45643e72436041855ad4089d": "smaug-bpe",
     "e636dc30a262dcc0d8c323492e32ae2b70728f4df7dfe9737d9f920a282b8aea": "qwen2",
@@ -90,46 +93,52 @@ HASHES = {
     "ccc2ef013c104be7bae2965776d611e1d7a8a2a9c547dd93a682c9a9fc80352e": "gpt-4o",
     "d353350c764d8c3b39c763113960e4fb4919bea5fbf208a0e3b22e8469dc7406": "llama4",
 }
-"""Names by hash, of the families that lep meets; the converter has some ninety."""
+"""Names by hash, for common model families; the converter has about ninety."""
 
 
-def check_hash(ids: list[int]) -> str:
-    """The hash under which the converter looks a tokenizer up, from its ids of `CHECK_TEXT`, special tokens too."""
+def compute_check_hash(ids: list[int]) -> str:
+    """Return the hash by which the converter looks up a tokenizer, from its ids of `CHECK_TEXT` with special tokens."""
     return sha256(str(ids).encode()).hexdigest()
 
 
-def patterns(pre_tokenizer: dict[str, Any] | None) -> tuple[str, ...] | None:
-    """What a byte-level pre-tokenizer of tokenizer.json splits by, one after another; None where it does more."""
+def extract_patterns(pre_tokenizer: dict[str, Any] | None) -> tuple[str, ...] | None:
+    """Return the patterns of a pre-tokenizer of tokenizer.json; None where it does more than split by patterns."""
     if pre_tokenizer is None:
         return None
-    parts = pre_tokenizer["pretokenizers"] if pre_tokenizer["type"] == "Sequence" else [pre_tokenizer]
-    found: list[str] = []
-    for part in parts:
-        keeps = (part.get("behavior"), part.get("invert"))
-        if part["type"] == "Split" and keeps in (("Isolated", False), ("Removed", True)):
-            found.append(part["pattern"].get("Regex", ""))
-        elif part["type"] == "Digits" and part.get("individual_digits"):
-            found.append(_DIGIT)
-        elif part["type"] == "ByteLevel" and not part.get("add_prefix_space"):
-            found += [_GPT_2] if part.get("use_regex", True) else []
+    components = pre_tokenizer["pretokenizers"] if pre_tokenizer["type"] == "Sequence" else [pre_tokenizer]
+    patterns: list[str] = []
+    for component in components:
+        behavior = (component.get("behavior"), component.get("invert"))
+        if component["type"] == "Split" and behavior in (("Isolated", False), ("Removed", True)):
+            patterns.append(component["pattern"].get("Regex", ""))
+        elif component["type"] == "Digits" and component.get("individual_digits"):
+            patterns.append(_DIGIT)
+        elif component["type"] == "ByteLevel" and not component.get("add_prefix_space"):
+            patterns += [_GPT2_PATTERN] if component.get("use_regex", True) else []
         else:
             return None
-    return tuple(found)
+    return tuple(patterns)
 
 
-def known_as(pre_tokenizer: dict[str, Any] | None, *, ignores_merges: bool) -> str | None:
-    """llama.cpp's name for a pre-tokenizer.
+def find_llama_cpp_name(pre_tokenizer: dict[str, Any] | None, *, ignore_merges: bool) -> str | None:
+    """Return llama.cpp's name of a pre-tokenizer; None where it has none.
 
     Args:
-        pre_tokenizer: of a tokenizer.json.
-        ignores_merges: whether a word that is a token is taken whole, without merges; the name says that too.
+        pre_tokenizer: The pre-tokenizer of a tokenizer.json.
+        ignore_merges: A word that is a token is not merged; the name depends on this, too.
+
+    Returns:
+        The name.
     """
-    found = patterns(pre_tokenizer)
-    name = next((name for name, known in PATTERNS.items() if known == found), None)
-    return "smaug-bpe" if name == "llama-bpe" and not ignores_merges else name
+    patterns = extract_patterns(pre_tokenizer)
+    name = next((name for name, known in PRE_TOKENIZER_PATTERNS.items() if known == patterns), None)
+    return "smaug-bpe" if name == "llama-bpe" and not ignore_merges else name
 
 
-def closest(pre_tokenizer: dict[str, Any] | None) -> str:
-    """The name whose patterns look most like these: a hint for people, never a reason to take it."""
-    found = " ".join(patterns(pre_tokenizer) or ())
-    return max(PATTERNS, key=lambda name: SequenceMatcher(None, found, " ".join(PATTERNS[name])).ratio())
+def find_closest_name(pre_tokenizer: dict[str, Any] | None) -> str:
+    """Return the name with the most similar patterns, as a hint for error messages."""
+    patterns = " ".join(extract_patterns(pre_tokenizer) or ())
+    return max(
+        PRE_TOKENIZER_PATTERNS,
+        key=lambda name: SequenceMatcher(None, patterns, " ".join(PRE_TOKENIZER_PATTERNS[name])).ratio(),
+    )

@@ -1,4 +1,4 @@
-"""Quantizations that llama.cpp makes itself, by its program llama-quantize."""
+"""Run llama-quantize, llama.cpp's program for the quantizations that lep does not write itself."""
 
 from __future__ import annotations
 
@@ -8,32 +8,46 @@ from pathlib import Path
 
 from lep.errors import LepError, UsageError
 
-PROGRAM = "llama-quantize"
+LLAMA_QUANTIZE = "llama-quantize"
+_REPORTED_LINES = 5
 
 
-def program() -> str:
-    """Where the program is.
+def find_llama_quantize() -> str:
+    """Find llama-quantize on the PATH.
+
+    Returns:
+        The path of the program.
 
     Raises:
-        UsageError: it is not on the PATH.
+        UsageError: It is not on the PATH.
     """
-    if (found := shutil.which(PROGRAM)) is None:
+    program = shutil.which(LLAMA_QUANTIZE)
+    if program is None:
         raise UsageError(
-            f"quantization: {PROGRAM} is not on the PATH, and it makes these. It comes with llama.cpp (a release, brew "
-            "install llama.cpp, conda install -c conda-forge llama.cpp); or take quantization=q8_0, which needs nothing"
+            f"quantization: {LLAMA_QUANTIZE} is not on the PATH. It comes with llama.cpp (a release, brew install "
+            "llama.cpp, conda install -c conda-forge llama.cpp); or use quantization=q8_0, which does not need it"
         )
-    return found
+    return program
 
 
-def quantize(source: Path, target: Path, *, quantization: str) -> None:
-    """Write a smaller file.
+def run_llama_quantize(source: Path, target: Path, *, quantization: str) -> None:
+    """Write a quantized copy of a GGUF file.
+
+    Args:
+        source: A GGUF file with floating-point matrices.
+        target: The file to write.
+        quantization: The name of the type, such as `q4_k_m`.
 
     Raises:
-        LepError: the program fails; with the end of what it says.
+        LepError: The program failed; the message ends with its last lines.
+        UsageError: The program is not on the PATH.
     """
-    done = subprocess.run(
-        [program(), str(source), str(target), quantization.upper()], capture_output=True, text=True, check=False
+    process = subprocess.run(
+        [find_llama_quantize(), str(source), str(target), quantization.upper()],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    if done.returncode or not target.exists():
-        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
-        raise LepError(f"{PROGRAM} {quantization.upper()} failed with exit code {done.returncode}:\n{last}")
+    if process.returncode or not target.exists():
+        output = "\n".join((process.stdout + process.stderr).strip().splitlines()[-_REPORTED_LINES:])
+        raise LepError(f"{LLAMA_QUANTIZE} {quantization.upper()} failed with exit code {process.returncode}:\n{output}")

@@ -1,4 +1,4 @@
-"""What runs an exported model: an Ollama Modelfile, and the commands of Ollama, llama.cpp and vLLM.
+"""Write an Ollama Modelfile, and the commands that run an exported model in llama.cpp, Ollama and vLLM.
 
 Source: docs/modelfile.md of Ollama.
 """
@@ -12,43 +12,52 @@ from pathlib import Path
 
 from transformers import GenerationConfig
 
-from lep.gguf.ollama_template import Dialogue
+from lep.gguf.ollama_template import OllamaTemplate
 
-CONTEXT = 8192
-"""Tokens of context, at most: a server takes memory for all of them at once. Raise it where there is more."""
+MAX_CONTEXT_LENGTH = 8192
+"""Largest context, in tokens, that the Modelfile and the commands ask for: servers allocate the whole KV cache."""
 
-_DRAWN = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k"}
-"""How transformers and Ollama call what is asked of sampling."""
+_SAMPLING_PARAMETERS = ("temperature", "top_p", "top_k")
+"""Sampling parameters that have one name in transformers and Ollama."""
 
 
 @dataclass(frozen=True)
-class Command:
+class RunCommand:
     """How to run the model in one program."""
 
     program: str
-    line: str
+    command_line: str
 
 
-def modelfile(
-    file: str, *, chat: Dialogue | None, stops: Sequence[str], context: int, generation: GenerationConfig
+def build_modelfile(
+    gguf_name: str,
+    *,
+    template: OllamaTemplate | None,
+    stop_strings: Sequence[str],
+    context_length: int,
+    generation: GenerationConfig,
 ) -> str:
-    """The text of a Modelfile beside a GGUF file.
+    """Build the text of a Modelfile.
 
     Args:
-        file: the name of the file.
-        chat: how it writes conversations; none: Ollama is left to guess.
-        stops: texts at which an answer ends.
-        context: tokens of context that the model has.
-        generation: how the model's makers draw tokens; greedily where they do not say otherwise, as transformers does.
+        gguf_name: Name of the GGUF file in the same folder.
+        template: The chat template; None leaves the choice to Ollama.
+        stop_strings: Texts that end an answer.
+        context_length: Tokens of context that the model supports.
+        generation: The model's generation settings. Decoding is greedy unless they enable sampling, as in
+            transformers.
+
+    Returns:
+        The text of the file.
     """
-    lines = [f"FROM ./{file}"]
-    if chat:
-        lines.append(f'TEMPLATE """{chat.template()}"""')
-    lines += [f'PARAMETER stop "{text}"' for text in stops if '"' not in text]
-    lines.append(f"PARAMETER num_ctx {min(context, CONTEXT)}")
+    lines = [f"FROM ./{gguf_name}"]
+    if template:
+        lines.append(f'TEMPLATE """{template.to_go_template()}"""')
+    lines += [f'PARAMETER stop "{text}"' for text in stop_strings if '"' not in text]
+    lines.append(f"PARAMETER num_ctx {min(context_length, MAX_CONTEXT_LENGTH)}")
     if generation.do_sample:
-        given = {theirs: getattr(generation, ours) for ours, theirs in _DRAWN.items()}
-        lines += [f"PARAMETER {name} {value}" for name, value in given.items() if value is not None]
+        values = {name: getattr(generation, name) for name in _SAMPLING_PARAMETERS}
+        lines += [f"PARAMETER {name} {value}" for name, value in values.items() if value is not None]
     else:
         lines.append("PARAMETER temperature 0")
     if generation.repetition_penalty not in (None, 1.0):
@@ -56,14 +65,28 @@ def modelfile(
     return "\n".join(lines) + "\n"
 
 
-def commands(file: Path, model: Path, *, context: int, chats: bool) -> tuple[Command, ...]:
-    """How to run the file, and the folder that it was made from."""
-    length = str(min(context, CONTEXT))
-    server = ["llama-server", "--model", str(file), "--ctx-size", length, *(["--jinja"] if chats else [])]
-    create = ["ollama", "create", file.stem.lower(), "--file", str(file.parent / "Modelfile")]
-    vllm = ["vllm", "serve", str(model), "--max-model-len", length]
+def build_run_commands(
+    gguf_file: Path, model_folder: Path, *, context_length: int, has_chat_template: bool
+) -> tuple[RunCommand, ...]:
+    """Build the commands that run the GGUF file and the model folder.
+
+    Args:
+        gguf_file: The exported file, with its Modelfile beside it.
+        model_folder: The Hugging Face folder that it was made from.
+        context_length: Tokens of context that the model supports.
+        has_chat_template: The model has a chat template.
+
+    Returns:
+        One command each for llama.cpp, Ollama and vLLM.
+    """
+    length = str(min(context_length, MAX_CONTEXT_LENGTH))
+    jinja = ["--jinja"] if has_chat_template else []
+    llama_server = ["llama-server", "--model", str(gguf_file), "--ctx-size", length, *jinja]
+    name = gguf_file.stem.lower()
+    ollama_create = ["ollama", "create", name, "--file", str(gguf_file.parent / "Modelfile")]
+    vllm_serve = ["vllm", "serve", str(model_folder), "--max-model-len", length]
     return (
-        Command("llama.cpp", shlex.join(server)),
-        Command("Ollama", shlex.join(create) + " && " + shlex.join(["ollama", "run", file.stem.lower()])),
-        Command("vLLM, the folder itself", shlex.join(vllm)),
+        RunCommand("llama.cpp", shlex.join(llama_server)),
+        RunCommand("Ollama", f"{shlex.join(ollama_create)} && {shlex.join(['ollama', 'run', name])}"),
+        RunCommand("vLLM, the folder itself", shlex.join(vllm_serve)),
     )

@@ -1,4 +1,4 @@
-"""A model's tensors as a GGUF file names, orders and stores them; each is read when it is written."""
+"""Map a model's tensors to the names, layout and types of a GGUF file; each is read when it is written."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from lep.errors import CheckpointError
-from lep.gguf.hyperparameters import INTERLEAVED, rope_factors
+from lep.gguf.hyperparameters import INTERLEAVED_ROPE_ARCHITECTURES, compute_rope_factors
 from lep.io.model_folder import ModelFolder
 
-_BLOCK = 32
-"""Numbers that share one scale in q8_0."""
-_TURNED = re.compile(r"\.(q|k)_proj\.(weight|bias)$")
-_NOT_STORED = ".rotary_emb.inv_freq"
-"""Computed from the configuration; old checkpoints hold it too."""
+_Q8_0_BLOCK_SIZE = 32
+"""Values that share one scale in q8_0."""
+_ROTARY_PROJECTION_PATTERN = re.compile(r"\.(q|k)_proj\.(weight|bias)$")
+_INV_FREQ_SUFFIX = ".rotary_emb.inv_freq"
+"""Stored in old checkpoints, and computed from the configuration."""
 _DTYPES = {
     GGMLQuantizationType.F32: torch.float32,
     GGMLQuantizationType.F16: torch.float16,
@@ -37,91 +37,113 @@ class GgufTensor:
     name: str
     shape: tuple[int, ...]
     type: GGMLQuantizationType
-    stored: str | None = None
-    """Its name in the model folder."""
+    source_name: str | None = None
+    """Name in the model folder; None: `values` has the data."""
     values: np.ndarray | None = None
-    """What it holds, where it is not stored."""
-    heads: int | None = None
-    """Of a query or key whose halves become neighbours."""
+    """Data of a tensor that the model folder does not have."""
+    head_count: int | None = None
+    """Heads of a query or key projection whose rows are permuted; None: rows keep their order."""
 
     @property
-    def bytes(self) -> int:
-        """What it takes in the file."""
+    def size_bytes(self) -> int:
+        """Size in the file."""
         return prod(quant_shape_to_byte_shape(self.shape, self.type))
 
 
-def gguf_tensors(
-    model: ModelFolder, config: PretrainedConfig, *, architecture: str, type_: GGMLQuantizationType
+def build_gguf_tensors(
+    model: ModelFolder, config: PretrainedConfig, *, architecture: str, matrix_type: GGMLQuantizationType
 ) -> list[GgufTensor]:
-    """All tensors of a model: matrices of the wanted type, vectors as float32.
-
-    Raises:
-        CheckpointError: a tensor that the architecture does not have, one that is no float, or one whose rows do not
-            divide into blocks.
-    """
-    found = list(_stored(model, config, architecture=architecture, type_=type_))
-    if (factors := rope_factors(config)) is not None:
-        name = "rope_freqs.weight"
-        found.append(GgufTensor(name, factors.shape, GGMLQuantizationType.F32, values=factors))
-    return found
-
-
-def _stored(
-    model: ModelFolder, config: PretrainedConfig, *, architecture: str, type_: GGMLQuantizationType
-) -> Iterator[GgufTensor]:
-    number = next(id_ for id_, name in MODEL_ARCH_NAMES.items() if name == architecture)
-    names = get_tensor_name_map(number, config.num_hidden_layers)
-    for stored in model.checkpoint.entries:
-        if stored == model.duplicate_head or stored.endswith(_NOT_STORED):
-            continue
-        entry, name = model.checkpoint.floats(stored), names.get_name(stored, try_suffixes=(".weight", ".bias"))
-        if name is None:
-            raise CheckpointError(f"{entry.shard}: llama.cpp's {architecture} has no place for tensor {stored!r}")
-        own = GGMLQuantizationType.F32 if len(entry.shape) == 1 else type_
-        if own == GGMLQuantizationType.Q8_0 and entry.shape[-1] % _BLOCK:
-            raise CheckpointError(
-                f"{entry.shard}: rows of {stored!r} have {entry.shape[-1]} numbers, and q8_0 packs them by {_BLOCK}: "
-                "use quantization=f16"
-            )
-        yield GgufTensor(name, entry.shape, own, stored=stored, heads=_heads(stored, config, architecture))
-
-
-def _heads(stored: str, config: PretrainedConfig, architecture: str) -> int | None:
-    turned = _TURNED.search(stored)
-    if not turned or architecture not in INTERLEAVED:
-        return None
-    return config.num_attention_heads if turned[1] == "q" else config.num_key_value_heads
-
-
-def data(model: ModelFolder, tensor: GgufTensor) -> np.ndarray:
-    """What is written of a tensor.
-
-    Raises:
-        CheckpointError: a number that float16 cannot hold.
-    """
-    if tensor.values is not None or tensor.stored is None:
-        return np.asarray(tensor.values)
-    found = model.checkpoint.tensor(tensor.stored)
-    if tensor.heads:
-        found = neighbours(found, heads=tensor.heads)
-    if tensor.type not in _DTYPES:
-        return quantize(found.float().numpy(), tensor.type)
-    cast = found.to(_DTYPES[tensor.type])
-    if cast.dtype == torch.float16 and found.dtype != torch.float16 and not cast.isfinite().all():
-        shard = model.checkpoint.entries[tensor.stored].shard
-        raise CheckpointError(
-            f"{shard}: {tensor.stored!r} holds numbers beyond float16's 65,504: use quantization=bf16"
-        )
-    return cast.contiguous().view(torch.uint8).numpy()
-
-
-def neighbours(rows: Tensor, *, heads: int) -> Tensor:
-    """Rows of a query or key, reordered: transformers turns row i of a head with row i + half, llama.cpp with i + 1.
+    """List all tensors of a model as they will be written.
 
     Args:
-        rows: heads × size rows; the order of what lies in them stays.
-        heads: how many heads the rows are of.
+        model: The model folder.
+        config: Its configuration.
+        architecture: llama.cpp's name of the architecture.
+        matrix_type: The type of matrices; vectors are float32.
+
+    Returns:
+        The tensors, without their data.
+
+    Raises:
+        CheckpointError: llama.cpp's architecture has no such tensor, a tensor is not floating-point, or its rows do
+            not divide into blocks.
+    """
+    tensors = list(_map_stored_tensors(model, config, architecture=architecture, matrix_type=matrix_type))
+    if (factors := compute_rope_factors(config)) is not None:
+        tensors.append(GgufTensor("rope_freqs.weight", factors.shape, GGMLQuantizationType.F32, values=factors))
+    return tensors
+
+
+def _map_stored_tensors(
+    model: ModelFolder, config: PretrainedConfig, *, architecture: str, matrix_type: GGMLQuantizationType
+) -> Iterator[GgufTensor]:
+    architecture_id = next(id_ for id_, name in MODEL_ARCH_NAMES.items() if name == architecture)
+    names = get_tensor_name_map(architecture_id, config.num_hidden_layers)
+    for source_name in model.checkpoint.entries:
+        if source_name == model.duplicate_head_name or source_name.endswith(_INV_FREQ_SUFFIX):
+            continue
+        entry = model.checkpoint.get_float_info(source_name)
+        name = names.get_name(source_name, try_suffixes=(".weight", ".bias"))
+        if name is None:
+            raise CheckpointError(f"{entry.shard}: llama.cpp's {architecture} has no tensor for {source_name!r}")
+        type_ = GGMLQuantizationType.F32 if len(entry.shape) == 1 else matrix_type
+        if type_ == GGMLQuantizationType.Q8_0 and entry.shape[-1] % _Q8_0_BLOCK_SIZE:
+            raise CheckpointError(
+                f"{entry.shard}: rows of {source_name!r} have {entry.shape[-1]} values, which is not a multiple of "
+                f"{_Q8_0_BLOCK_SIZE} as q8_0 needs; use quantization=f16"
+            )
+        head_count = _get_permuted_head_count(source_name, config, architecture)
+        yield GgufTensor(name, entry.shape, type_, source_name=source_name, head_count=head_count)
+
+
+def _get_permuted_head_count(source_name: str, config: PretrainedConfig, architecture: str) -> int | None:
+    match = _ROTARY_PROJECTION_PATTERN.search(source_name)
+    if not match or architecture not in INTERLEAVED_ROPE_ARCHITECTURES:
+        return None
+    return config.num_attention_heads if match[1] == "q" else config.num_key_value_heads
+
+
+def load_tensor_data(model: ModelFolder, tensor: GgufTensor) -> np.ndarray:
+    """Read a tensor and convert it to its type in the file.
+
+    Args:
+        model: The model folder.
+        tensor: One of its tensors, from `build_gguf_tensors`.
+
+    Returns:
+        Raw bytes of the values; `tensor.values` as it is.
+
+    Raises:
+        CheckpointError: A value is beyond the range of float16.
+    """
+    if tensor.values is not None or tensor.source_name is None:
+        return np.asarray(tensor.values)
+    weight = model.checkpoint.get_tensor(tensor.source_name)
+    if tensor.head_count:
+        weight = permute_rotary_rows(weight, head_count=tensor.head_count)
+    if tensor.type not in _DTYPES:
+        return quantize(weight.float().numpy(), tensor.type)
+    converted = weight.to(_DTYPES[tensor.type])
+    if converted.dtype == torch.float16 and weight.dtype != torch.float16 and not converted.isfinite().all():
+        shard = model.checkpoint.entries[tensor.source_name].shard
+        raise CheckpointError(
+            f"{shard}: {tensor.source_name!r} has values beyond the float16 maximum of 65,504; use quantization=bf16"
+        )
+    return converted.contiguous().view(torch.uint8).numpy()
+
+
+def permute_rotary_rows(rows: Tensor, *, head_count: int) -> Tensor:
+    """Reorder the rows of a query or key projection from the RoPE layout of transformers to that of llama.cpp.
+
+    transformers rotates row i of a head with row i + head_dim / 2, llama.cpp with row i + 1.
+
+    Args:
+        rows: `head_count · head_dim` rows of a weight or values of a bias.
+        head_count: Number of heads.
+
+    Returns:
+        The rows in the order of llama.cpp.
 
     Source: LlamaModel.permute of llama.cpp's conversion/llama.py.
     """
-    return rows.reshape(heads, 2, len(rows) // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+    return rows.reshape(head_count, 2, len(rows) // head_count // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)

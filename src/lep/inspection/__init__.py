@@ -1,1 +1,1 @@
-"""What a folder is, and whether it is healthy."""
+"""Inspection of model, tokenizer and artifact folders."""

@@ -1,4 +1,4 @@
-"""The chat template: whether it renders, its marks are tokens, and an answer ends where generation stops."""
+"""Check the chat template: it renders, its markers are tokens, and generation stops at the end of an answer."""
 
 from __future__ import annotations
 
@@ -6,70 +6,80 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lep.inspection.findings import Fact, Finding, Folder, Problem, Remark, first_line, named
-from lep.inspection.special_ids import ends
+from lep.data.chat_template import render_chat
+from lep.errors import DataError
+from lep.inspection.findings import (
+    GENERATION_CONFIG,
+    Fact,
+    Finding,
+    InspectedFolder,
+    Problem,
+    Remark,
+    find_first_difference,
+    format_token,
+)
+from lep.inspection.special_ids import read_eos_token_ids
 
 _QUESTION, _ANSWER = "Какая сегодня погода?", "It is sunny."
-_TURNS = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
-_NEXT = {"role": "user", "content": "Thanks, bye!"}
+_MESSAGES = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
+_NEXT_MESSAGE = {"role": "user", "content": "Thanks, bye!"}
 
-_MARK = re.compile(r"<\|[^<>|\s]+\|>|<｜[^<>\s]+｜>|</?[a-z][a-z_]*>|\[/?[A-Z_]+\]")
-"""How special tokens are spelt: `<|im_end|>`, `</s>`, `<start_of_turn>`, `[/INST]`."""
+_SPECIAL_TOKEN_PATTERN = re.compile(r"<\|[^<>|\s]+\|>|<｜[^<>\s]+｜>|</?[a-z][a-z_]*>|\[/?[A-Z_]+\]")
+"""Texts that look like special tokens: `<|im_end|>`, `</s>`, `<start_of_turn>`, `[/INST]`."""
 
 
-def about_template(folder: Folder) -> Iterator[Finding]:
-    """Render a short conversation, and read it as the model will."""
-    tokenizer = folder.loaded
+def check_chat_template(folder: InspectedFolder) -> Iterator[Finding]:
+    """Render a short conversation and tokenize it."""
+    tokenizer = folder.transformers_tokenizer
     group, name = "chat", "template"
     if not tokenizer.chat_template:
         yield Fact(group, name, "none")
         return
+    source = "user, assistant, user"
     try:
-        answered = tokenizer.apply_chat_template(_TURNS, tokenize=False)
-        asked = tokenizer.apply_chat_template([*_TURNS, _NEXT], tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # a template is a program of its own
-        yield Problem(f"the chat template does not render a user, an assistant and a user: {first_line(error)}")
+        answered = render_chat(tokenizer, _MESSAGES, add_generation_prompt=False, source=source)
+        prompt = render_chat(tokenizer, [*_MESSAGES, _NEXT_MESSAGE], add_generation_prompt=True, source=source)
+    except DataError as error:
+        yield Problem(f"the chat template does not render: {error}")
         return
-    marks = list(dict.fromkeys(_MARK.findall(asked)))
-    yield Fact(group, name, "renders" + (f", with {' '.join(marks)}" if marks else ", without special tokens"))
-    yield from _pieces(marks, folder)
-    yield from _reversed(asked, tokenizer)
-    yield from _end(answered.rpartition(_ANSWER)[2], folder)
+    markers = list(dict.fromkeys(_SPECIAL_TOKEN_PATTERN.findall(prompt)))
+    yield Fact(group, name, "renders, " + (f"with {' '.join(markers)}" if markers else "without special tokens"))
+    yield from _check_markers(markers, folder)
+    yield from _check_round_trip(prompt, tokenizer)
+    yield from _check_answer_end(answered.rpartition(_ANSWER)[2], folder)
 
 
-def _pieces(marks: list[str], folder: Folder) -> Iterator[Finding]:
-    """Marks that are no tokens."""
-    for mark in marks:
-        if mark not in folder.tokenizer.added and folder.tokenizer.tokenizer.token_to_id(mark) is None:
-            ids = folder.loaded.encode(mark, add_special_tokens=False)
-            yield Remark(f"the chat template writes {mark}, which is no token: it is read in {len(ids)} pieces")
+def _check_markers(markers: list[str], folder: InspectedFolder) -> Iterator[Finding]:
+    """Check that each marker is a token."""
+    for marker in markers:
+        if marker not in folder.tokenizer.added_tokens and folder.tokenizer.tokenizer.token_to_id(marker) is None:
+            ids = folder.transformers_tokenizer.encode(marker, add_special_tokens=False)
+            yield Remark(f"the chat template writes {marker}, which is not a token: it is split into {len(ids)}")
 
 
-def _reversed(text: str, tokenizer: Any) -> Iterator[Finding]:
-    """Whether the conversation's ids spell it."""
+def _check_round_trip(text: str, tokenizer: Any) -> Iterator[Finding]:
+    """Check that decoding the ids of a conversation gives its text."""
     ids = tokenizer.encode(text, add_special_tokens=False)
-    back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    if back != text:
-        at = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), min(len(text), len(back)))
-        yield Remark(
-            f"a conversation does not come back from its ids: {text[at - 10 : at + 20]!r} became "
-            f"{back[at - 10 : at + 20]!r}"
-        )
+    decoded = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    if decoded != text:
+        start = find_first_difference(text, decoded)
+        span = slice(max(start - 10, 0), start + 20)
+        yield Remark(f"decoding a tokenized conversation does not give its text: {text[span]!r} → {decoded[span]!r}")
 
 
-def _end(after: str, folder: Folder) -> Iterator[Finding]:
-    """Whether generation stops where the template ends an answer."""
-    added = folder.tokenizer.added
-    marks = [(after.find(text), added[text]) for text in added if text and text in after]
-    stops = ends(folder)
-    if not marks:
-        yield Remark("the chat template ends an answer with no special token, so that generation cannot stop there")
+def _check_answer_end(text_after_answer: str, folder: InspectedFolder) -> Iterator[Finding]:
+    """Check that generation stops where the template ends an answer."""
+    added = folder.tokenizer.added_tokens
+    ends = [(text_after_answer.find(text), added[text]) for text in added if text and text in text_after_answer]
+    stop_ids = read_eos_token_ids(folder)
+    if not ends:
+        yield Remark("the chat template ends an answer without a special token, so generation cannot stop there")
         return
-    _, end = min(marks)
-    end_name = named(end, folder.tokenizer.vocabulary)
-    yield Fact("chat", "answers end with", end_name)
-    if stops and end not in stops:
+    _, end_id = min(ends)
+    end_token = format_token(end_id, folder.tokenizer.vocabulary)
+    yield Fact("chat", "answers end with", end_token)
+    if stop_ids and end_id not in stop_ids:
         yield Remark(
-            f"the chat template ends an answer with {end_name}, at which generation does not stop (it does at "
-            f"{', '.join(map(str, stops))}); add {end} to eos_token_id in generation_config.json"
+            f"generation does not stop at {end_token}, with which the chat template ends an answer (it stops at "
+            f"{', '.join(map(str, stop_ids))}); add {end_id} to eos_token_id in {GENERATION_CONFIG}"
         )

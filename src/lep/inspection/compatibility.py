@@ -1,117 +1,141 @@
-"""What vLLM and llama.cpp's converter will say of the folder, by the rules in their sources."""
+"""Predict what vLLM and llama.cpp's converter do with the folder, by the rules in their sources."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lep.core.vocabulary import Kind, Vocabulary
-from lep.gguf.known_pre_tokenizers import CHECK_TEXT, HASHES, PATTERNS, SAME, check_hash, known_as, patterns
-from lep.inspection.findings import Fact, Finding, Folder, Problem, Remark, counted, few, language_config
-from lep.inspection.loading import GROUP
-from lep.io.sentencepiece_file import SENTENCEPIECE, is_tiktoken
+from lep.core.vocabulary import TokenKind, Vocabulary
+from lep.gguf.known_pre_tokenizers import (
+    CHECK_TEXT,
+    PRE_TOKENIZER_ALIASES,
+    PRE_TOKENIZER_BY_HASH,
+    PRE_TOKENIZER_PATTERNS,
+    compute_check_hash,
+    extract_patterns,
+    find_llama_cpp_name,
+)
+from lep.inspection.findings import (
+    Fact,
+    Finding,
+    InspectedFolder,
+    Problem,
+    Remark,
+    format_count,
+    format_tokens,
+    get_language_config,
+)
+from lep.inspection.loading import LOADING_GROUP
+from lep.io.sentencepiece_file import SENTENCEPIECE_FILE, is_tiktoken_file
 from lep.io.tokenizer_file import read_tokenizer
 
-PADDING = 64
-"""vLLM rounds the rows of a table up to a multiple of this: model_executor/layers/vocab_parallel_embedding.py."""
+VLLM_VOCABULARY_PADDING = 64
+"""vLLM pads embedding matrices to a multiple of this: model_executor/layers/vocab_parallel_embedding.py."""
 
-_PLACE = "get_vocab_base_pre in llama.cpp's conversion/base.py (convert_hf_to_gguf.py in older versions)"
+_CONVERTER_FUNCTION = "get_vocab_base_pre in llama.cpp's conversion/base.py (convert_hf_to_gguf.py in older versions)"
 _LLAMA_CPP = "llama.cpp"
 
 
-def vllm(folder: Folder) -> Iterator[Finding]:
-    """vLLM wants as many rows as vocab_size says, and pads them itself."""
-    rows = len(folder.model.tables()["embed"])
-    said = language_config(folder.json("config.json")).get("vocab_size", rows)
-    if said != rows:
-        yield Fact(GROUP, "vLLM", f"stops: vocab_size says {said:,} rows, the table has {rows:,}")
-    elif not (spare := -rows % PADDING):
-        yield Fact(GROUP, "vLLM", f"takes the {rows:,} rows as they are, a multiple of {PADDING}")
+def check_vllm(folder: InspectedFolder) -> Iterator[Finding]:
+    """Check that vocab_size is the number of rows, and report the padding that vLLM adds."""
+    rows = len(folder.model.embedding_matrices()["embed"])
+    vocab_size = get_language_config(folder.load_json("config.json")).get("vocab_size", rows)
+    padding = -rows % VLLM_VOCABULARY_PADDING
+    if vocab_size != rows:
+        value = f"fails: vocab_size is {vocab_size:,}, the embedding matrix has {rows:,} rows"
+    elif padding:
+        value = f"pads {rows:,} rows to {rows + padding:,}, a multiple of {VLLM_VOCABULARY_PADDING}"
     else:
-        yield Fact(GROUP, "vLLM", f"pads {rows:,} rows to {rows + spare:,}, a multiple of {PADDING}, by itself")
+        value = f"needs no padding: {rows:,} rows are a multiple of {VLLM_VOCABULARY_PADDING}"
+    yield Fact(LOADING_GROUP, "vLLM", value)
 
 
-def llama_cpp(folder: Folder) -> Iterator[Finding]:
-    """What the converter does with this sort of tokenizer; ids without a token become unused ones by themselves."""
+def check_llama_cpp(folder: InspectedFolder) -> Iterator[Finding]:
+    """Predict what the converter does with the tokenizer; it makes ids without a token unused ones."""
     if folder.tokenizer.scheme == "byte_level":
-        yield from _byte_level(folder)
+        yield from _check_byte_level(folder)
     else:
-        yield from _sentencepiece(folder)
+        yield from _check_sentencepiece(folder)
 
 
-def _byte_level(folder: Folder) -> Iterator[Finding]:
-    if (file := folder.path / SENTENCEPIECE).exists() and is_tiktoken(file) and folder.tokenizer.path != file:
+def _check_byte_level(folder: InspectedFolder) -> Iterator[Finding]:
+    if (file := folder.path / SENTENCEPIECE_FILE).exists() and is_tiktoken_file(file) and folder.tokenizer.path != file:
         yield Remark(
-            f"{SENTENCEPIECE} is a tiktoken file, which {_LLAMA_CPP}'s converter takes for SentencePiece and stops at; "
-            "keep it in another folder"
+            f"{SENTENCEPIECE_FILE} is a tiktoken file; {_LLAMA_CPP}'s converter reads it as SentencePiece and fails: "
+            "move it to another folder"
         )
-    if "settings" not in folder.holds:
+    if "settings" not in folder.contents:
         return
-    if folder.loaded_ids != folder.own_ids:
-        yield Fact(GROUP, _LLAMA_CPP, "not told: transformers, which its converter uses, misreads the tokenizer")
+    if folder.transformers_ids != folder.tokenizer_file_ids:
+        reason = "transformers, which the converter uses, gives other ids than the tokenizer file"
+        yield Fact(LOADING_GROUP, _LLAMA_CPP, f"not known: {reason}")
         return
-    found = check_hash(folder.loaded.encode(CHECK_TEXT))
-    state = folder.tokenizer.state
-    own = known_as(state.get("pre_tokenizer"), ignores_merges=bool(state["model"].get("ignore_merges")))
-    name = HASHES.get(found)
+    digest = compute_check_hash(folder.transformers_tokenizer.encode(CHECK_TEXT))
+    tokenizer_json = folder.tokenizer.tokenizer_json
+    pre_tokenizer = tokenizer_json.get("pre_tokenizer")
+    ignore_merges = bool(tokenizer_json["model"].get("ignore_merges"))
+    expected_name = find_llama_cpp_name(pre_tokenizer, ignore_merges=ignore_merges)
+    name = PRE_TOKENIZER_BY_HASH.get(digest)
     if name is None:
-        yield Fact(GROUP, _LLAMA_CPP, f"does not know the hash {found[:8]}…, splits as {own or 'nothing known'}")
-        yield Remark(_unknown(found, own))
+        value = f"does not know the hash {digest[:8]}…; the pre-tokenizer is {expected_name or 'unknown, too'}"
+        yield Fact(LOADING_GROUP, _LLAMA_CPP, value)
+        yield Remark(_explain_unknown_hash(digest, expected_name))
         return
-    yield Fact(GROUP, _LLAMA_CPP, f"knows the hash {found[:8]}… as pre-tokenizer {name}")
-    if own is not None and PATTERNS[SAME.get(name, name)] != patterns(state.get("pre_tokenizer")):
-        yield Remark(f"{_LLAMA_CPP} takes this for {name}, which splits texts otherwise; convert it as {own}: {_PLACE}")
+    yield Fact(LOADING_GROUP, _LLAMA_CPP, f"knows the hash {digest[:8]}… as pre-tokenizer {name}")
+    patterns = PRE_TOKENIZER_PATTERNS[PRE_TOKENIZER_ALIASES.get(name, name)]
+    if expected_name is not None and patterns != extract_patterns(pre_tokenizer):
+        yield Remark(
+            f"{_LLAMA_CPP}'s converter chooses pre-tokenizer {name}, which splits texts differently; convert the model "
+            f"as {expected_name}: {_CONVERTER_FUNCTION}"
+        )
 
 
-def _unknown(found: str, own: str | None) -> str:
-    words = f"{_LLAMA_CPP}'s converter stops: it knows byte-level tokenizers by a hash, and not {found}. "
-    if own is None:
-        return words + "The pre-tokenizer is none of those known here either: llama.cpp must learn it first"
-    return words + (
-        f"The pre-tokenizer itself is that of {own}, which `lep export` writes into its file. For the converter, put "
+def _explain_unknown_hash(digest: str, pre_tokenizer_name: str | None) -> str:
+    problem = f"{_LLAMA_CPP}'s converter fails: it detects byte-level tokenizers by a hash and does not know {digest}. "
+    if pre_tokenizer_name is None:
+        return problem + f"lep does not know the pre-tokenizer either: {_LLAMA_CPP} must support it first"
+    return problem + (
+        f"The pre-tokenizer is that of {pre_tokenizer_name}, and `lep export` writes this name. For the converter, add "
         "the lines\n"
-        f'        if chkhsh == "{found}":\n            res = "{own}"\n'
-        f"    before `if res is None` into {_PLACE}"
+        f'        if chkhsh == "{digest}":\n            res = "{pre_tokenizer_name}"\n'
+        f"    before `if res is None` in {_CONVERTER_FUNCTION}"
     )
 
 
-def _sentencepiece(folder: Folder) -> Iterator[Finding]:
-    unigram = folder.tokenizer.state["model"].get("type") == "Unigram"
-    there = (folder.path / SENTENCEPIECE).exists()
+def _check_sentencepiece(folder: InspectedFolder) -> Iterator[Finding]:
+    unigram = folder.tokenizer.tokenizer_json["model"].get("type") == "Unigram"
+    has_file = (folder.path / SENTENCEPIECE_FILE).exists()
     if unigram:
-        yield Fact(GROUP, _LLAMA_CPP, "reads its pieces as BPE" if there else f"needs {SENTENCEPIECE}")
-        yield Remark(
-            f"{_LLAMA_CPP}'s converter has no Unigram for this architecture: "
-            + (f"it writes {SENTENCEPIECE} as one whose pieces are merged by score" if there else "it stops")
-            + "; texts are cut otherwise than here"
-        )
-    elif there:
-        yield Fact(GROUP, _LLAMA_CPP, f"reads {SENTENCEPIECE}; no hash is needed")
+        yield Fact(LOADING_GROUP, _LLAMA_CPP, "reads its pieces as BPE" if has_file else f"needs {SENTENCEPIECE_FILE}")
+        outcome = "it writes the pieces as BPE, and texts are tokenized differently" if has_file else "it fails"
+        yield Remark(f"{_LLAMA_CPP}'s converter does not support Unigram for this architecture: {outcome}")
+    elif has_file:
+        yield Fact(LOADING_GROUP, _LLAMA_CPP, f"reads {SENTENCEPIECE_FILE}; no hash is needed")
     else:
-        yield Fact(GROUP, _LLAMA_CPP, f"reads tokenizer.json, without scores: {SENTENCEPIECE} is missing")
+        yield Fact(LOADING_GROUP, _LLAMA_CPP, f"reads tokenizer.json, without scores: {SENTENCEPIECE_FILE} is missing")
         yield Remark(
-            f"without {SENTENCEPIECE}, {_LLAMA_CPP}'s converter gives all pieces one score, and texts are merged from "
-            f"left to right; put the {SENTENCEPIECE} beside tokenizer.json"
+            f"without {SENTENCEPIECE_FILE}, {_LLAMA_CPP}'s converter gives all pieces the same score, and texts are "
+            f"merged from left to right: add the {SENTENCEPIECE_FILE} of the tokenizer to the folder"
         )
-    if there and folder.tokenizer.path.name != SENTENCEPIECE:
-        yield from _both(folder)
+    if has_file and folder.tokenizer.path.name != SENTENCEPIECE_FILE:
+        yield from _check_both_files(folder)
 
 
-def _both(folder: Folder) -> Iterator[Finding]:
-    """Two files that state one tokenizer must state the same one."""
-    own, other = folder.tokenizer.vocabulary, read_tokenizer(folder.path / SENTENCEPIECE).vocabulary
-    odd = [id_ for id_ in range(min(len(own), len(other))) if _differs(own, other, id_)]
-    if odd:
+def _check_both_files(folder: InspectedFolder) -> Iterator[Finding]:
+    """Check that tokenizer.json and the SentencePiece file have the same vocabulary."""
+    vocabulary, pieces = folder.tokenizer.vocabulary, read_tokenizer(folder.path / SENTENCEPIECE_FILE).vocabulary
+    common = range(min(len(vocabulary), len(pieces)))
+    remedy = f"{_LLAMA_CPP} reads the first, transformers the second: remove the outdated file"
+    if different := [id_ for id_ in common if _tokens_differ(vocabulary, pieces, id_)]:
         yield Problem(
-            f"{SENTENCEPIECE} and tokenizer.json have other tokens at {counted(len(odd), 'id')}: {few(odd, own)}; "
-            f"{_LLAMA_CPP} reads the first, transformers the second: remove the one that is stale"
+            f"{SENTENCEPIECE_FILE} and tokenizer.json have different tokens at {format_count(len(different), 'id')}: "
+            f"{format_tokens(different, vocabulary)}; {remedy}"
         )
-    if len(other) < len(own) and any(kind is Kind.NORMAL for kind in own.kinds[len(other) :]):
+    if len(pieces) < len(vocabulary) and TokenKind.NORMAL in vocabulary.kinds[len(pieces) :]:
         yield Problem(
-            f"{SENTENCEPIECE} has {len(other)} pieces, tokenizer.json {len(own)} tokens; {_LLAMA_CPP} reads the first: "
-            "remove the one that is stale"
+            f"{SENTENCEPIECE_FILE} has {len(pieces)} pieces, tokenizer.json {len(vocabulary)} tokens; {remedy}"
         )
 
 
-def _differs(own: Vocabulary, other: Vocabulary, id_: int) -> bool:
-    ordinary = Kind.NORMAL in (own.kinds[id_], other.kinds[id_])
-    return ordinary and own.tokens[id_] != other.tokens[id_]
+def _tokens_differ(vocabulary: Vocabulary, other: Vocabulary, id_: int) -> bool:
+    is_normal = TokenKind.NORMAL in (vocabulary.kinds[id_], other.kinds[id_])
+    return is_normal and vocabulary.tokens[id_] != other.tokens[id_]

@@ -1,6 +1,7 @@
-"""The rows of the tables: zeros, numbers that are none, rows alike, and rows that training never moved.
+"""Check the rows of the embedding matrices: zeros, NaN and infinity, equal rows, and rows that were never trained.
 
-One pass a table, block by block; a second touches only the rows that may be alike. Of each row a few numbers are kept.
+Each matrix is read once, block by block; a second pass reads only rows that may be equal. A few numbers are kept of
+each row.
 """
 
 from __future__ import annotations
@@ -12,171 +13,198 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lep.core.table_rows import Rows
-from lep.core.vocabulary import Kind, Vocabulary
-from lep.inspection.findings import Fact, Finding, Folder, Problem, Remark, counted, few, named
+from lep.core.embedding_matrix import EmbeddingMatrix
+from lep.core.untrained_rows import MIN_UNUSED_ROWS, is_near_unused, is_short
+from lep.core.vocabulary import TokenKind, Vocabulary
+from lep.inspection.findings import (
+    Fact,
+    Finding,
+    InspectedFolder,
+    Problem,
+    Remark,
+    format_count,
+    format_token,
+    format_tokens,
+)
 
-BLOCK = 512
-"""Rows at once: few enough to stay in the processor's cache."""
-SHORT = 0.1
-"""A row is short below this share of the median norm."""
-FEWEST_UNUSED = 8
-"""So many unused rows are needed to know how an untrained one looks."""
-NINE_TENTHS = 0.9
+ROWS_PER_BLOCK = 512
+"""Rows that are read at once, few enough for the CPU cache."""
 
-_RESERVED = re.compile(rb"reserved|unused|placeholder|extra_|dummy", re.IGNORECASE)
-_WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16}
+_RESERVED_PATTERN = re.compile(rb"reserved|unused|placeholder|extra_|dummy", re.IGNORECASE)
+_INTEGER_DTYPES = {8: torch.int64, 4: torch.int32, 2: torch.int16}
 
 
 @dataclass(frozen=True)
-class Scan:
-    """What one pass keeps of every row."""
+class RowStatistics:
+    """Numbers that one pass keeps of every row."""
 
-    peaks: Tensor
-    """The largest absolute value: 0 for a row of zeros, not finite where one value is not."""
+    max_abs_values: Tensor
+    """The largest absolute value: 0 for a row of zeros, not finite if a value is not finite."""
     norms: Tensor
-    distances: Tensor
-    """To the given centre."""
-    keys: Tensor
-    """Equal for rows of equal bytes, and hardly ever else."""
+    center_distances: Tensor
+    hashes: Tensor
+    """Equal for rows of equal bytes, and almost always different for others."""
 
 
-def about_rows(folder: Folder) -> Iterator[Finding]:
-    """What is odd about the rows of each table, by the sort of their tokens."""
-    vocabulary = folder.tokenizer.vocabulary if "tokenizer" in folder.holds else None
-    for name, table in folder.model.tables().items():
-        unused = _unused(vocabulary, rows=len(table))
-        centre = _mean(table, unused.nonzero().flatten())
-        found = scan(table, centre=centre)
-        good = found.peaks.isfinite() & (found.peaks > 0)
-        if bool(good.any()):
-            low, median, high = (float(of(found.norms[good])) for of in (torch.min, torch.median, torch.max))
-            yield Fact("rows", name, f"norms from {low:.3g} to {high:.3g}, half of them below {median:.3g}")
-        yield from _bad(name, found, unused=unused, vocabulary=vocabulary)
-        yield from _alike(name, duplicates(table, found.keys, good.nonzero().flatten()), unused, vocabulary)
-        yield from _untrained(name, found, good=good, unused=unused, vocabulary=vocabulary)
+def check_embedding_rows(folder: InspectedFolder) -> Iterator[Finding]:
+    """Check the rows of each embedding matrix by the kinds of their tokens."""
+    vocabulary = folder.tokenizer.vocabulary if "tokenizer" in folder.contents else None
+    for name, matrix in folder.model.embedding_matrices().items():
+        unused = _build_unused_mask(vocabulary, row_count=len(matrix))
+        center = _compute_finite_mean(matrix, unused.nonzero().flatten())
+        statistics = compute_row_statistics(matrix, center=center)
+        valid = statistics.max_abs_values.isfinite() & (statistics.max_abs_values > 0)
+        if bool(valid.any()):
+            norms = statistics.norms[valid]
+            low, median, high = float(norms.min()), float(norms.median()), float(norms.max())
+            yield Fact("rows", name, f"norms from {low:.3g} to {high:.3g}, median {median:.3g}")
+        yield from _check_invalid_rows(name, statistics, unused=unused, vocabulary=vocabulary)
+        groups = find_duplicate_rows(matrix, statistics.hashes, valid.nonzero().flatten())
+        yield from _check_duplicate_rows(name, groups, unused, vocabulary)
+        yield from _check_untrained_rows(name, statistics, valid=valid, unused=unused, vocabulary=vocabulary)
 
 
-def scan(table: Rows, *, centre: Tensor | None) -> Scan:
-    """One pass over a table, `BLOCK` rows at a time.
+def compute_row_statistics(matrix: EmbeddingMatrix, *, center: Tensor | None) -> RowStatistics:
+    """Compute statistics of every row in one pass, `ROWS_PER_BLOCK` rows at a time.
 
     Args:
-        table: any float dtype.
-        centre: where distances are measured from; the origin when none is given.
+        matrix: `rows × dim`, of any float dtype.
+        center: The point that distances are measured from, of shape `dim`; None: the origin.
+
+    Returns:
+        One value of each row.
     """
-    blocks = (_scan_block(table[at : at + BLOCK], centre) for at in range(0, len(table), BLOCK))
-    return Scan(*(torch.cat(parts) for parts in zip(*blocks, strict=True)))
+    blocks = (
+        _compute_block_statistics(matrix[start : start + ROWS_PER_BLOCK], center)
+        for start in range(0, len(matrix), ROWS_PER_BLOCK)
+    )
+    return RowStatistics(*(torch.cat(parts) for parts in zip(*blocks, strict=True)))
 
 
-def _scan_block(block: Tensor, centre: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _compute_block_statistics(block: Tensor, center: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     block = block.contiguous()
-    exact = block.float()
-    norms = exact.norm(dim=1)
-    distances = norms if centre is None else (exact - centre).norm(dim=1)
-    return block.abs().amax(dim=1).float(), norms, distances, _keys(block)
+    rows = block.float()
+    norms = rows.norm(dim=1)
+    distances = norms if center is None else (rows - center).norm(dim=1)
+    return block.abs().amax(dim=1).float(), norms, distances, _hash_rows(block)
 
 
-def _keys(block: Tensor) -> Tensor:
-    """A sum over each row's bytes, as integers, with random weights: a row of other bytes gets another, as a rule."""
-    width = next(width for width in _WORDS if block.shape[1] * block.itemsize % width == 0)
-    words = block.view(_WORDS[width])
-    chance = torch.Generator().manual_seed(0)
-    weights = torch.randint(-(2**62), 2**62, (words.shape[1],), generator=chance) * 2 + 1
-    return (words * weights).sum(dim=1)
+def _hash_rows(block: Tensor) -> Tensor:
+    """Hash the bytes of each row: the sum of its integers with random weights."""
+    width = next(width for width in _INTEGER_DTYPES if block.shape[1] * block.itemsize % width == 0)
+    integers = block.view(_INTEGER_DTYPES[width])
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randint(-(2**62), 2**62, (integers.shape[1],), generator=generator) * 2 + 1
+    return (integers * weights).sum(dim=1)
 
 
-def duplicates(table: Rows, keys: Tensor, ids: Tensor) -> list[list[int]]:
-    """Groups of ids whose rows are equal in every value, the largest group first.
+def find_duplicate_rows(matrix: EmbeddingMatrix, hashes: Tensor, ids: Tensor) -> list[list[int]]:
+    """Find groups of rows that are equal in every value.
 
     Args:
-        table: read again only where keys are equal.
-        keys: of all rows, see `Scan`.
-        ids: the rows to compare.
+        matrix: `rows × dim`; only rows with equal hashes are read.
+        hashes: The hash of every row; see `RowStatistics`.
+        ids: The rows to compare.
+
+    Returns:
+        The ids of each group, the largest group first.
     """
-    order = ids[keys[ids].argsort(stable=True)]
-    none, equal = torch.zeros(1, dtype=torch.bool), keys[order].diff() == 0
-    order = order[torch.cat((none, equal)) | torch.cat((equal, none))] if len(order) else order
+    order = ids[hashes[ids].argsort(stable=True)]
+    false, equal = torch.zeros(1, dtype=torch.bool), hashes[order].diff() == 0
+    order = order[torch.cat((false, equal)) | torch.cat((equal, false))] if len(order) else order
     groups: list[list[int]] = []
-    last: Tensor | None = None
-    for at in range(0, len(order), BLOCK):
-        block = table[order[at : at + BLOCK]]
-        before = torch.cat((block[:1] * torch.nan if last is None else last, block[:-1]))
-        for id_, same in zip(order[at : at + BLOCK].tolist(), (block == before).all(dim=1).tolist(), strict=True):
+    previous_row: Tensor | None = None
+    for start in range(0, len(order), ROWS_PER_BLOCK):
+        block_ids = order[start : start + ROWS_PER_BLOCK]
+        block = matrix[block_ids]
+        previous = torch.cat((block[:1] * torch.nan if previous_row is None else previous_row, block[:-1]))
+        is_equal = (block == previous).all(dim=1)
+        for id_, same in zip(block_ids.tolist(), is_equal.tolist(), strict=True):
             groups[-1].append(id_) if same else groups.append([id_])
-        last = block[-1:]
+        previous_row = block[-1:]
     return sorted((group for group in groups if len(group) > 1), key=len, reverse=True)
 
 
-def _unused(vocabulary: Vocabulary | None, *, rows: int) -> Tensor:
-    """Which rows no text uses: holes, padding, and special tokens that are kept in reserve by their names."""
+def _build_unused_mask(vocabulary: Vocabulary | None, *, row_count: int) -> Tensor:
+    """Mark the rows that no text uses: unused ids, padding, and special tokens with names of reserved ones."""
     if vocabulary is None:
-        return torch.zeros(rows, dtype=torch.bool)
-    entries = zip(vocabulary.tokens, vocabulary.kinds, strict=True)
-    spare = [kind is Kind.HOLE or (kind is Kind.SPECIAL and bool(_RESERVED.search(text))) for text, kind in entries]
-    return torch.tensor((spare + [True] * rows)[:rows], dtype=torch.bool)
+        return torch.zeros(row_count, dtype=torch.bool)
+    unused = [
+        kind is TokenKind.UNUSED or (kind is TokenKind.SPECIAL and bool(_RESERVED_PATTERN.search(text)))
+        for text, kind in zip(vocabulary.tokens, vocabulary.kinds, strict=True)
+    ]
+    return torch.tensor((unused + [True] * row_count)[:row_count], dtype=torch.bool)
 
 
-def _mean(table: Rows, ids: Tensor) -> Tensor | None:
-    """The mean of some rows that are finite; none of too few."""
+def _compute_finite_mean(matrix: EmbeddingMatrix, ids: Tensor) -> Tensor | None:
+    """Compute the mean of those rows that are finite; None with fewer than `MIN_UNUSED_ROWS`."""
     total, count = torch.zeros(()), 0
-    for at in range(0, len(ids), BLOCK):
-        block = table[ids[at : at + BLOCK]].float()
+    for start in range(0, len(ids), ROWS_PER_BLOCK):
+        block = matrix[ids[start : start + ROWS_PER_BLOCK]].float()
         block = block[block.isfinite().all(dim=1)]
         total, count = total + block.sum(dim=0), count + len(block)
-    return total / count if count >= FEWEST_UNUSED else None
+    return total / count if count >= MIN_UNUSED_ROWS else None
 
 
-def _bad(name: str, found: Scan, *, unused: Tensor, vocabulary: Vocabulary | None) -> Iterator[Finding]:
-    """Rows without a direction: wrong for a token of the text, and for others to be known."""
-    ordinary = ~unused
+def _check_invalid_rows(
+    name: str, statistics: RowStatistics, *, unused: Tensor, vocabulary: Vocabulary | None
+) -> Iterator[Finding]:
+    """Find rows without a direction: a problem for normal tokens, a remark for special and unused ids."""
+    is_normal = ~unused
     if vocabulary is not None:
-        special = [id_ for id_, kind in enumerate(vocabulary.kinds[: len(unused)]) if kind is Kind.SPECIAL]
-        ordinary[special] = False
-    for what, bad in (("of zeros", found.peaks == 0), ("with NaN or infinity", ~found.peaks.isfinite())):
-        if ids := (bad & ordinary).nonzero().flatten().tolist():
-            words = f"{name}: {counted(len(ids), 'row')} {what}: {few(ids, vocabulary)}"
-            yield Problem(f"{words}; make this table again, or take these rows from the model that it came from")
-        if ids := (bad & ~ordinary).nonzero().flatten().tolist():
-            yield Remark(f"{name}: {counted(len(ids), 'row')} {what} of special or unused ids: {few(ids, vocabulary)}")
+        special = [id_ for id_, kind in enumerate(vocabulary.kinds[: len(unused)]) if kind is TokenKind.SPECIAL]
+        is_normal[special] = False
+    for description, invalid in (
+        ("of zeros", statistics.max_abs_values == 0),
+        ("with NaN or infinity", ~statistics.max_abs_values.isfinite()),
+    ):
+        if ids := (invalid & is_normal).nonzero().flatten().tolist():
+            rows = f"{format_count(len(ids), 'row')} {description}: {format_tokens(ids, vocabulary)}"
+            yield Problem(f"{name}: {rows}; create this matrix again, or copy these rows from the original model")
+        if ids := (invalid & ~is_normal).nonzero().flatten().tolist():
+            rows = f"{format_count(len(ids), 'row')} {description} for special or unused ids"
+            yield Remark(f"{name}: {rows}: {format_tokens(ids, vocabulary)}")
 
 
-def _alike(
+def _check_duplicate_rows(
     name: str, groups: Sequence[Sequence[int]], unused: Tensor, vocabulary: Vocabulary | None
 ) -> Iterator[Finding]:
-    count = sum(map(len, groups))
-    words = f"{counted(count, 'row')} in {counted(len(groups), 'group')}" if groups else "none"
-    yield Fact("rows", f"{name}, alike", words)
-    told = [group for group in groups if not bool(unused[list(group)].all())]
-    if told:
-        shown = "; ".join(" = ".join(named(id_, vocabulary) for id_ in group[:3]) for group in told[:3])
-        count = sum(map(len, told))
+    yield Fact("rows", f"{name}, equal", _format_group_sizes(groups, "row") if groups else "none")
+    used_groups = [group for group in groups if not bool(unused[list(group)].all())]
+    if used_groups:
+        examples = "; ".join(
+            " = ".join(format_token(id_, vocabulary) for id_ in group[:3]) for group in used_groups[:3]
+        )
         yield Remark(
-            f"{name}: {counted(count, 'row')} of tokens in {counted(len(told), 'group')} are equal, so that the model "
-            f"cannot tell these tokens apart: {shown}{'; …' if len(told) > 3 else ''}"
+            f"{name}: {_format_group_sizes(used_groups, 'token')} have equal rows, so the model cannot distinguish "
+            f"them: {examples}{'; …' if len(used_groups) > 3 else ''}"
         )
 
 
-def _untrained(
-    name: str, found: Scan, *, good: Tensor, unused: Tensor, vocabulary: Vocabulary | None
-) -> Iterator[Finding]:
-    """Rows that look as those which no text uses: near the mean of these, or far shorter than the rest.
+def _format_group_sizes(groups: Sequence[Sequence[int]], noun: str) -> str:
+    return f"{format_count(sum(map(len, groups)), noun)} in {format_count(len(groups), 'group')}"
 
-    Source: Land and Bartolo, arXiv 2405.05417: distance of an input row to the mean of known unused rows. They show
-    candidates to the model; here nothing is run, so that these stay candidates.
+
+def _check_untrained_rows(
+    name: str, statistics: RowStatistics, *, valid: Tensor, unused: Tensor, vocabulary: Vocabulary | None
+) -> Iterator[Finding]:
+    """Find rows that are as near to the mean of unused rows as those are, or much shorter than the others.
+
+    Source: Land and Bartolo, arXiv 2405.05417. They verify such candidates with the model; here no model is run.
     """
-    real, spare = good & ~unused, good & unused
-    if int(spare.sum()) >= FEWEST_UNUSED and bool(real.any()):
-        radius = torch.quantile(found.distances[spare], NINE_TENTHS)
-        ids = (real & (found.distances <= radius)).nonzero().flatten().tolist()
-        if 2 * len(ids) > int(real.sum()):
-            yield Fact("rows", f"{name}, untrained", "cannot be told: unused rows lie among the others")
+    used = valid & ~unused
+    near = is_near_unused(statistics.center_distances, used=used, unused=valid & unused)
+    if near is not None:
+        ids = near.nonzero().flatten().tolist()
+        if 2 * len(ids) > int(used.sum()):
+            yield Fact("rows", f"{name}, untrained", "not known: unused rows lie among the others")
         elif ids:
             yield Remark(
-                f"{name}: {counted(len(ids), 'row')} as near to the mean of the {int(spare.sum()):,} unused rows as "
-                f"nine tenths of those, as if never trained: {few(ids, vocabulary)}"
+                f"{name}: {format_count(len(ids), 'row')} may be untrained, as near to the mean of the "
+                f"{int((valid & unused).sum()):,} unused rows as 90 % of those: {format_tokens(ids, vocabulary)}"
             )
-    if bool(real.any()):
-        short = real & (found.norms < SHORT * found.norms[real].median())
+    if bool(used.any()):
+        short = used & is_short(statistics.norms, median_norm=statistics.norms[used].median())
         if ids := short.nonzero().flatten().tolist():
-            words = f"{name}: {counted(len(ids), 'row')} shorter than a tenth of the median, as if never trained"
-            yield Remark(f"{words}: {few(ids, vocabulary)}")
+            rows = f"{format_count(len(ids), 'row')} may be untrained, shorter than a tenth of the median"
+            yield Remark(f"{name}: {rows}: {format_tokens(ids, vocabulary)}")

@@ -1,4 +1,4 @@
-"""What a look at a folder finds: facts to read, remarks to think about, problems that should not be there."""
+"""The folder that is inspected, and what the checks find: facts, remarks and problems."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from lep.core.vocabulary import Vocabulary
 from lep.errors import TokenizerError
 from lep.gguf.known_pre_tokenizers import CHECK_TEXT
 from lep.io.artifact import MANIFEST
-from lep.io.model_folder import ModelFolder, open_model, read_json, text_config
+from lep.io.model_folder import ModelFolder, get_text_config, open_model, read_json
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
-TOKENIZERS = ("tokenizer.json", "tokenizer.model")
-SETTINGS = "tokenizer_config.json"
-GENERATION = "generation_config.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+GENERATION_CONFIG = "generation_config.json"
 
 
 @dataclass(frozen=True)
 class Fact:
-    """Something to know, by group and name."""
+    """A property of the folder, by group and name."""
 
     group: str
     name: str
@@ -31,108 +31,119 @@ class Fact:
 
 @dataclass(frozen=True)
 class Remark:
-    """Something to think about: it may be meant."""
+    """Something unusual that may be intended."""
 
-    words: str
+    message: str
 
 
 @dataclass(frozen=True)
 class Problem:
     """Something that is wrong."""
 
-    words: str
+    message: str
 
 
 Finding = Fact | Remark | Problem
 
 
 @dataclass(frozen=True)
-class Folder:
-    """The folder that is looked at; each file is read once, when it is first asked for."""
+class InspectedFolder:
+    """A folder to inspect; each file is read once, on first use."""
 
     path: Path
 
     @cached_property
-    def holds(self) -> frozenset[str]:
-        """Which of `artifact`, `tokenizer`, `model` it is, and `settings` when transformers can tell its tokenizer."""
-        there = {
-            "artifact": self._has(MANIFEST),
-            "tokenizer": any(map(self._has, TOKENIZERS)),
-            "model": self._has("config.json"),
-            "settings": self._has("config.json") or self._has(SETTINGS),
+    def contents(self) -> frozenset[str]:
+        """`artifact`, `tokenizer`, `model`, each if it is there; `settings` if transformers can find the tokenizer."""
+        contents = {
+            "artifact": self._has_file(MANIFEST),
+            "tokenizer": any(map(self._has_file, TOKENIZER_FILES)),
+            "model": self._has_file("config.json"),
+            "settings": self._has_file("config.json") or self._has_file(TOKENIZER_CONFIG),
         }
-        return frozenset(name for name, is_there in there.items() if is_there)
+        return frozenset(name for name, exists in contents.items() if exists)
 
     @cached_property
     def model(self) -> ModelFolder:
-        """Configuration and tensors; `CheckpointError` when they cannot be read."""
+        """Configuration and tensor headers; `CheckpointError`: they cannot be read."""
         return open_model(self.path)
 
     @cached_property
     def tokenizer(self) -> TokenizerFile:
-        """The tokenizer as its file states it; `TokenizerError` when it cannot be read."""
+        """The tokenizer of the tokenizer file; `TokenizerError`: it cannot be read."""
         return read_tokenizer(self.path)
 
     @cached_property
-    def loaded(self) -> Any:
-        """The tokenizer as transformers loads it.
-
-        Raises:
-            TokenizerError: it does not.
-        """
+    def transformers_tokenizer(self) -> Any:
+        """The tokenizer as transformers loads it; `TokenizerError`: it does not."""
         from transformers import AutoTokenizer
 
         try:
             return AutoTokenizer.from_pretrained(self.path, local_files_only=True)
-        except Exception as error:  # whatever the class of a tokenizer raises
-            raise TokenizerError(f"transformers does not load the tokenizer: {first_line(error)}") from None
+        except Exception as error:  # tokenizer classes raise anything
+            raise TokenizerError(f"transformers does not load the tokenizer: {summarize_error(error)}") from None
 
     @cached_property
-    def own_ids(self) -> list[int]:
-        """The ids of `CHECK_TEXT` by the tokenizer's file, without special tokens."""
+    def tokenizer_file_ids(self) -> list[int]:
+        """Ids of `CHECK_TEXT` from the tokenizer file, without special tokens."""
         return self.tokenizer.tokenizer.encode(CHECK_TEXT, add_special_tokens=False).ids
 
     @cached_property
-    def loaded_ids(self) -> list[int]:
-        """The same by the tokenizer that transformers loads."""
-        return self.loaded.encode(CHECK_TEXT, add_special_tokens=False)
+    def transformers_ids(self) -> list[int]:
+        """Ids of `CHECK_TEXT` from the tokenizer of transformers, without special tokens."""
+        return self.transformers_tokenizer.encode(CHECK_TEXT, add_special_tokens=False)
 
     @property
-    def tokens(self) -> int:
-        """How many ids its tokenizer uses; 0 without one."""
-        return len(self.tokenizer.vocabulary) if "tokenizer" in self.holds else 0
+    def vocabulary_size(self) -> int:
+        """Number of ids of the tokenizer; 0 without one."""
+        return len(self.tokenizer.vocabulary) if "tokenizer" in self.contents else 0
 
-    def json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the folder; nothing when it is not there."""
-        return read_json(self.path / name) if self._has(name) else {}
+    def load_json(self, name: str) -> dict[str, Any]:
+        """Read a JSON file of the folder; return an empty dict if it does not exist."""
+        return read_json(self.path / name) if self._has_file(name) else {}
 
-    def _has(self, name: str) -> bool:
+    def _has_file(self, name: str) -> bool:
         return (self.path / name).exists()
 
 
-def language_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a configuration says of the language model; a multimodal one nests that."""
-    return {**config, **text_config(config)}
+def get_language_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of the language model, which multimodal models nest."""
+    return {**config, **get_text_config(config)}
 
 
-def named(id_: int, vocabulary: Vocabulary | None) -> str:
-    """An id with the text of its token."""
+def format_token(id_: int, vocabulary: Vocabulary | None) -> str:
+    """Format an id with the text of its token."""
     if vocabulary is None or not 0 <= id_ < len(vocabulary):
         return str(id_)
     return f"{id_} {vocabulary.tokens[id_].decode(errors='backslashreplace')!r}"
 
 
-def few(ids: Sequence[int], vocabulary: Vocabulary | None, *, most: int = 4) -> str:
-    """The first of some ids, with their tokens."""
-    return ", ".join(named(id_, vocabulary) for id_ in ids[:most]) + (", …" if len(ids) > most else "")
+def format_tokens(ids: Sequence[int], vocabulary: Vocabulary | None, *, limit: int = 4) -> str:
+    """Format the first `limit` ids with their tokens.
+
+    Args:
+        ids: Token ids.
+        vocabulary: Their tokens; None: ids only.
+        limit: Maximum number of ids.
+
+    Returns:
+        The ids, separated by commas.
+    """
+    return ", ".join(format_token(id_, vocabulary) for id_ in ids[:limit]) + (", …" if len(ids) > limit else "")
 
 
-def counted(n: int, noun: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+def format_count(count: int, noun: str) -> str:
+    """Format a number with a noun: `1 row`, `2 rows`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def first_line(error: Exception) -> str:
-    """An error of another library in one line, not too long."""
+def find_first_difference(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """Return the index of the first items that differ; the length of the shorter sequence if it is a prefix."""
+    shorter = min(len(first), len(second))
+    return next((i for i in range(shorter) if first[i] != second[i]), shorter)
+
+
+def summarize_error(error: Exception) -> str:
+    """Format an error of another library in one line of limited length."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {' '.join(lines[:2])[:300]}"

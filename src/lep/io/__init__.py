@@ -1,1 +1,1 @@
-"""Doors to the world: files in, values out."""
+"""Read and write model, tokenizer and artifact files."""

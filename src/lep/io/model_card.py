@@ -1,4 +1,4 @@
-"""The card of a model or a data set that others published: the front matter of its README.md, and its licence files."""
+"""Read the card of a published model or data set: the front matter of its README.md, and its license files."""
 
 from __future__ import annotations
 
@@ -15,42 +15,47 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from lep.io.model_folder import read_json
 
-CARD = "README.md"
-"""A model's card in its folder, as the hub expects it."""
+MODEL_CARD_FILE = "README.md"
+"""File name of a model card on the Hugging Face Hub."""
 
-PARENTS = "parents"
-"""In the folder of a model that lep made: cards and licences of the models that it is made from, by name."""
+REQUIRED_NAME_PREFIX_KEY = "required_name_prefix"
+"""Key of a card's front matter, which the card of a model that lep made has if a parent's license demands it."""
 
-_LEGAL = re.compile(r"(licen[cs]e|notice|copying|use_policy|terms)[^/]*", re.IGNORECASE)
-_IN_CACHE = re.compile(r"models--([^/]+?)--([^/]+)")
-_BEFORE = r"(?:huggingface\.co/|hf\.co/|(?<![^\s\"'`(\[]))"
+PARENTS_FOLDER = "parents"
+"""In the folder of a model made by lep: cards and licenses of the models that it is made from, by name."""
+
+_LEGAL_FILE_PATTERN = re.compile(r"(licen[cs]e|notice|copying|use_policy|terms)[^/]*", re.IGNORECASE)
+_HUB_CACHE_PATTERN = re.compile(r"models--([^/]+?)--([^/]+)")
+_NAME_PREFIX_PATTERN = r"(?:huggingface\.co/|hf\.co/|(?<![^\s\"'`(\[]))"
 
 
 @dataclass(frozen=True)
-class StatedLicence:
-    """A licence as a card states it."""
+class DeclaredLicense:
+    """A license as a card states it."""
 
     id: str
-    """The hub's identifier; where that is `other`, the name that the card gives."""
+    """The identifier on the hub; where that is `other`, the `license_name` of the card."""
     link: str | None = None
-    on_hub: bool = True
-    """Whether `id` is the hub's."""
+    is_hub_id: bool = True
+    """Whether `id` is an identifier of the hub."""
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a card's front matter says."""
+class CardMetadata:
+    """The front matter of a model card."""
 
-    licences: tuple[StatedLicence, ...] = ()
+    licenses: tuple[DeclaredLicense, ...] = ()
     languages: tuple[str, ...] = ()
-    pipeline: str | None = None
-    bases: tuple[str, ...] = ()
-    """Hub names of the models that it was made from."""
+    pipeline_tag: str | None = None
+    base_models: tuple[str, ...] = ()
+    """Hub ids of the models that it was made from."""
+    required_name_prefix: str | None = None
+    """What a published model's name must begin with, by the license of a parent (`REQUIRED_NAME_PREFIX_KEY`)."""
 
 
-def read_card(folder: Path) -> Card | None:
-    """The card in a folder; none where there is none. Front matter that is no YAML says nothing."""
-    file = folder / CARD
+def read_card_metadata(folder: Path) -> CardMetadata | None:
+    """Read the front matter of the card in a folder; `None` without a card, and empty where it is not YAML."""
+    file = folder / MODEL_CARD_FILE
     if not file.is_file():
         return None
     match = REGEX_YAML_BLOCK.search(file.read_text(encoding="utf-8-sig", errors="replace"))
@@ -60,69 +65,85 @@ def read_card(folder: Path) -> Card | None:
         data = {}
     data = data if isinstance(data, dict) else {}
     pipeline = data.get("pipeline_tag")
-    return Card(
-        _licences(data),
-        _words(data.get("language")),
+    return CardMetadata(
+        _parse_licenses(data),
+        _parse_string_list(data.get("language")),
         pipeline if isinstance(pipeline, str) else None,
-        _words(data.get("base_model")),
+        _parse_string_list(data.get("base_model")),
+        prefix if isinstance(prefix := data.get(REQUIRED_NAME_PREFIX_KEY), str) else None,
     )
 
 
-def hub_name(folder: Path) -> str | None:
-    """`owner/name` of a model on the hub, where its folder tells.
+def find_repo_id(folder: Path) -> str | None:
+    """Return `owner/name` of a model on the hub, if its folder shows it.
 
-    The hub's cache is laid out by names. Elsewhere the card and the configuration name many models: only a name that
-    ends as the folder is called is taken for the model's own.
+    Folders of the hub's cache are named after it. Elsewhere the card and the configuration mention many models: only a
+    name that ends with the folder's name is taken.
+
+    Args:
+        folder: a model folder.
+
+    Returns:
+        The id, or `None`.
     """
-    if match := _IN_CACHE.search(folder.as_posix()):
+    if match := _HUB_CACHE_PATTERN.search(folder.as_posix()):
         return f"{match[1]}/{match[2]}"
     texts = []
-    if (folder / CARD).is_file():
-        texts.append((folder / CARD).read_text(encoding="utf-8", errors="replace"))
+    if (folder / MODEL_CARD_FILE).is_file():
+        texts.append((folder / MODEL_CARD_FILE).read_text(encoding="utf-8", errors="replace"))
     if (folder / "config.json").is_file():
         texts.append(str(read_json(folder / "config.json").get("_name_or_path", "")))
-    own = re.compile(rf"{_BEFORE}([A-Za-z0-9][\w.-]*/{re.escape(folder.name)})(?!\.?\w|-)")
-    return next((match[1] for text in texts if (match := own.search(text))), None)
+    pattern = re.compile(rf"{_NAME_PREFIX_PATTERN}([A-Za-z0-9][\w.-]*/{re.escape(folder.name)})(?!\.?\w|-)")
+    return next((match[1] for text in texts if (match := pattern.search(text))), None)
 
 
-def model_name(folder: Path) -> str:
-    """What to call a model: the last part of its name on the hub, else its folder."""
-    return (hub_name(folder) or folder.name).rpartition("/")[2]
+def get_model_name(folder: Path) -> str:
+    """Return the last part of a model's hub id, else the name of its folder."""
+    return (find_repo_id(folder) or folder.name).rpartition("/")[2]
 
 
-def legal_files(folder: Path) -> list[Path]:
-    """A folder's card, licences, notices and terms of use."""
+def find_legal_files(folder: Path) -> list[Path]:
+    """Return the card, licenses, notices and terms of use of a folder."""
     if not folder.is_dir():
         return []
-    return sorted(f for f in folder.iterdir() if f.is_file() and (f.name == CARD or _LEGAL.fullmatch(f.name)))
+    return sorted(
+        f
+        for f in folder.iterdir()
+        if f.is_file() and (f.name == MODEL_CARD_FILE or _LEGAL_FILE_PATTERN.fullmatch(f.name))
+    )
 
 
-def keep_parents(parents: Sequence[Path], target: Path) -> None:
-    """Copy the cards and licences of a model's parents into `target/parents/NAME`; of one that has such, these, too.
+def copy_parent_cards(parents: Sequence[Path], target: Path) -> None:
+    """Copy the cards and licenses of a model's parents, and of their parents, into `target/parents/NAME`.
 
-    A second parent of one name is called `NAME-2`.
+    Args:
+        parents: folders of the models; a second one of the same name becomes `NAME-2`.
+        target: the folder of the new model.
     """
     seen: Counter[str] = Counter()
     for parent in parents:
-        name = model_name(parent)
+        name = get_model_name(parent)
         seen[name] += 1
-        place = target / PARENTS / (name if seen[name] == 1 else f"{name}-{seen[name]}")
-        for file in legal_files(parent):
-            place.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place / file.name)
-        if (parent / PARENTS).is_dir():
-            shutil.copytree(parent / PARENTS, target / PARENTS, dirs_exist_ok=True)
+        copy = target / PARENTS_FOLDER / (name if seen[name] == 1 else f"{name}-{seen[name]}")
+        for file in find_legal_files(parent):
+            copy.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy / file.name)
+        if (parent / PARENTS_FOLDER).is_dir():
+            shutil.copytree(parent / PARENTS_FOLDER, target / PARENTS_FOLDER, dirs_exist_ok=True)
 
 
-def _licences(data: dict[str, Any]) -> tuple[StatedLicence, ...]:
-    """`other` stands for the name and the link beside it; `unknown` states nothing."""
+def _parse_licenses(data: dict[str, Any]) -> tuple[DeclaredLicense, ...]:
+    """Parse `license`; `other` refers to `license_name` and `license_link`, and `unknown` is skipped."""
     name, link = data.get("license_name"), data.get("license_link")
     link = link if isinstance(link, str) else None
-    found = [id_ for id_ in _words(data.get("license")) if id_ != "unknown" and (id_ != "other" or name)]
-    return tuple(StatedLicence(str(name), link, False) if id_ == "other" else StatedLicence(id_, link) for id_ in found)
+    ids = [id_ for id_ in _parse_string_list(data.get("license")) if id_ != "unknown" and (id_ != "other" or name)]
+    return tuple(
+        DeclaredLicense(str(name), link, is_hub_id=False) if id_ == "other" else DeclaredLicense(id_, link)
+        for id_ in ids
+    )
 
 
-def _words(value: object) -> tuple[str, ...]:
-    """One word, or a list of them; YAML reads the language `no` as a truth value."""
-    several = value if isinstance(value, list) else [value]
-    return tuple("no" if item is False else item for item in several if isinstance(item, str) or item is False)
+def _parse_string_list(value: object) -> tuple[str, ...]:
+    """Parse a string or a list of strings; YAML reads the language `no` as False."""
+    items = value if isinstance(value, list) else [value]
+    return tuple("no" if item is False else item for item in items if isinstance(item, str) or item is False)

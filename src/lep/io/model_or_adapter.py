@@ -1,4 +1,4 @@
-"""Models of one family: base, adapted, instruct; each a folder, or a LoRA adapter over one of the others."""
+"""Models of one base (base, adapted, instruct): each a model folder, or a LoRA adapter on another of them."""
 
 from __future__ import annotations
 
@@ -8,148 +8,167 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lep.core.table_rows import Rows
+from lep.core.embedding_matrix import EmbeddingMatrix
 from lep.errors import CheckpointError
-from lep.io.families import TableNames
-from lep.io.lora_adapter import SETTINGS, Adapter, is_adapter, open_adapter
+from lep.io.families import EmbeddingNames
+from lep.io.lora_adapter import ADAPTER_CONFIG_NAME, LoraAdapter, is_adapter, open_adapter
 from lep.io.model_folder import ModelFolder, open_model
-from lep.io.safetensors_files import FLOATS, Entry, same_bytes
-from lep.io.weight_delta import Changes, add, difference
+from lep.io.safetensors_files import FLOAT_DTYPES, TensorInfo, have_same_bytes
+from lep.io.weight_delta import DeltaFunction, add_delta, build_task_vector
 
-_SAMPLE = 4096
+_SAMPLE_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class Sibling:
+class ModelOrAdapter:
     """A model, or an adapter and the model that it was trained on."""
 
     path: Path
-    """What the user named."""
+    """The folder that was given."""
     model: ModelFolder
-    """Where the weights lie; an adapter's base."""
-    adapter: Adapter | None = None
+    """The model folder; the base of an adapter."""
+    adapter: LoraAdapter | None = None
 
     @property
-    def tokenizer(self) -> Path:
-        """The folder of its tokenizer: an adapter without one uses its base's."""
-        own = any((self.path / name).exists() for name in ("tokenizer.json", "tokenizer.model"))
-        return self.path if own else self.model.path
+    def tokenizer_folder(self) -> Path:
+        """Return the folder of its tokenizer: an adapter without one uses its base's."""
+        has_tokenizer = any((self.path / name).exists() for name in ("tokenizer.json", "tokenizer.model"))
+        return self.path if has_tokenizer else self.model.path
 
     @property
     def tied(self) -> bool:
-        """Whether one matrix is both tables."""
+        """Return whether one matrix is both the input and the output embedding."""
         return self.model.tied
 
-    def rows(self, table: str) -> Rows:
-        """The rows of `embed` or of `head`; those that an adapter changes are computed and held."""
-        name = self.model.head if table == "head" else self.model.names.embed
-        return self.adapter.tensor(name) if self.adapter and name in self.adapter.changes else self.model.rows(table)
+    def embedding_matrix(self, name: str) -> EmbeddingMatrix:
+        """Return `embed` or `head`; one that an adapter changes is computed and held in memory."""
+        tensor = self.model.head_name if name == "head" else self.model.embedding_names.embed
+        is_changed = self.adapter and tensor in self.adapter.deltas
+        return self.adapter.get_tensor(tensor) if self.adapter and is_changed else self.model.embedding_matrix(name)
 
     @property
-    def height(self) -> int:
-        """How many rows its tables have."""
-        change = self.adapter.changes.get(self.model.names.embed) if self.adapter else None
-        return change.shape[0] if change else len(self.model.rows("embed"))
+    def num_embeddings(self) -> int:
+        """Return the number of rows of its embeddings."""
+        delta = self.adapter.deltas.get(self.model.embedding_names.embed) if self.adapter else None
+        return delta.shape[0] if delta else len(self.model.embedding_matrix("embed"))
 
     @property
-    def width(self) -> int:
-        """How long they are."""
-        return self.model.rows("embed").shape[1]
+    def embedding_dim(self) -> int:
+        """Return the width of its embeddings."""
+        return self.model.embedding_matrix("embed").shape[1]
 
-    def tensor(self, name: str) -> Tensor:
-        """Any float tensor of the model, the adapter merged."""
-        return self.adapter.tensor(name) if self.adapter else self.model.checkpoint.tensor(name)
+    def get_tensor(self, name: str) -> Tensor:
+        """Return a float tensor of the model, with the adapter merged."""
+        return self.adapter.get_tensor(name) if self.adapter else self.model.checkpoint.get_tensor(name)
 
     @property
     def changed_layers(self) -> set[str]:
-        """Tensors other than the tables that an adapter changes."""
-        return set(self.adapter.changes) - _tables(self.model) if self.adapter else set()
+        """Return the tensors other than the embeddings that an adapter changes."""
+        return set(self.adapter.deltas) - _embedding_names(self.model) if self.adapter else set()
 
 
-def open_sibling(path: Path, *, base: Path | None, names: TableNames | None = None) -> Sibling:
-    """Open a model folder, or an adapter over `base`.
-
-    Raises:
-        CheckpointError: what `open_model` and `open_adapter` refuse; an adapter without a base.
-    """
-    if not is_adapter(path):
-        return Sibling(path, open_model(path, names=names))
-    if base is None:
-        raise CheckpointError(
-            f"{path / SETTINGS}: is a LoRA adapter; name the initialized model that it was trained on (adapter_base=)"
-        )
-    model = open_model(base, names=names)
-    return Sibling(path, model, open_adapter(path, base=model))
-
-
-def new_layers(
-    base: Sibling, adapted: Sibling, instruct: Sibling, *, scale: float | None
-) -> dict[str, Callable[[], Tensor]]:
-    """Layers of the result that are not the instruct model's file's own, by name, each computed when it is called for.
-
-    An instruct adapter's layers are merged. To these, what the adapted model's layers learnt is added, times `scale`:
-    of an adapter its product, of a whole model the difference to the base.
+def open_model_or_adapter(
+    path: Path, *, base: Path | None, embedding_names: EmbeddingNames | None = None
+) -> ModelOrAdapter:
+    """Open a model folder, or a LoRA adapter on `base`.
 
     Args:
-        scale: none: 1 for an adapter; a whole model's layers must be the base's.
+        path: the folder of a model or of an adapter.
+        base: the model that an adapter was trained on.
+        embedding_names: tensor names of the embeddings, where neither the family nor names and shapes identify them.
+
+    Returns:
+        The model.
 
     Raises:
-        CheckpointError: `scale` is not given and the layers of a whole adapted model are not the base's.
-
-    Source: METHOD §2.4; task arithmetic, arXiv 2212.04089.
+        CheckpointError: `open_model` or `open_adapter` refuses it, or it is an adapter without a base.
     """
-    changed, learnt = instruct.changed_layers, None
+    if not is_adapter(path):
+        return ModelOrAdapter(path, open_model(path, embedding_names=embedding_names))
+    if base is None:
+        raise CheckpointError(
+            f"{path / ADAPTER_CONFIG_NAME}: is a LoRA adapter; name the initialized model that it was trained on "
+            "(adapter_base=)"
+        )
+    model = open_model(base, embedding_names=embedding_names)
+    return ModelOrAdapter(path, model, open_adapter(path, base=model))
+
+
+def build_layer_updates(
+    base: ModelOrAdapter, adapted: ModelOrAdapter, instruct: ModelOrAdapter, *, scale: float | None
+) -> dict[str, Callable[[], Tensor]]:
+    """Return the layers of the propagated model that differ from the instruct model's files.
+
+    W_instruct + scale · (W_adapted − W_base), where the difference of an adapter is its low-rank product; an
+    instruct adapter is merged. Source: task arithmetic, arXiv 2212.04089.
+
+    Args:
+        base: the base model.
+        adapted: the adapted model, or an adapter on it.
+        instruct: the instruct model, or an adapter on the base.
+        scale: factor of the difference; `None`: 1 for an adapter, and the layers of a full model must be the base's.
+
+    Returns:
+        By tensor name, a function that computes the tensor when it is called.
+
+    Raises:
+        CheckpointError: `scale` is `None` and the layers of a full adapted model are not the base's.
+    """
+    changed, get_delta = instruct.changed_layers, None
     if adapted.adapter and scale != 0:
-        changed, learnt = changed | adapted.changed_layers, adapted.adapter.delta
+        changed, get_delta = changed | adapted.changed_layers, adapted.adapter.get_delta
     elif scale:
-        changed = changed | _changed_layers(base.model, adapted.model)
-        learnt = difference(adapted.model.checkpoint, base=base.model.checkpoint)
+        changed = changed | _find_changed_layers(base.model, adapted.model)
+        get_delta = build_task_vector(adapted.model.checkpoint, base=base.model.checkpoint)
     elif scale is None:
         _check_same_layers(base.model, adapted.model)
     names = sorted(changed)
     for name in names:
-        instruct.model.checkpoint.floats(name)
+        instruct.model.checkpoint.get_float_info(name)
     factor = 1.0 if scale is None else scale
-    return {name: _sum(instruct, name, learnt=learnt, scale=factor) for name in names}
+    return {name: _build_lazy_sum(instruct, name, get_delta=get_delta, scale=factor) for name in names}
 
 
-def _sum(instruct: Sibling, name: str, *, learnt: Changes | None, scale: float) -> Callable[[], Tensor]:
+def _build_lazy_sum(
+    instruct: ModelOrAdapter, name: str, *, get_delta: DeltaFunction | None, scale: float
+) -> Callable[[], Tensor]:
     def value() -> Tensor:
-        weight, delta = instruct.tensor(name), learnt(name) if learnt else None
-        return weight if delta is None else add(weight, delta, scale=scale)
+        weight, delta = instruct.get_tensor(name), get_delta(name) if get_delta else None
+        return weight if delta is None else add_delta(weight, delta, scale=scale)
 
     return value
 
 
-def _tables(model: ModelFolder) -> set[str]:
-    return {model.names.embed, model.names.head}
+def _embedding_names(model: ModelFolder) -> set[str]:
+    return {model.embedding_names.embed, model.embedding_names.head}
 
 
-def _layers(model: ModelFolder) -> dict[str, Entry]:
-    """Float tensors other than the tables."""
+def _layer_entries(model: ModelFolder) -> dict[str, TensorInfo]:
+    """Return the float tensors other than the embeddings."""
     entries = model.checkpoint.entries.items()
-    return {name: entry for name, entry in entries if entry.dtype in FLOATS and name not in _tables(model)}
+    return {
+        name: entry for name, entry in entries if entry.dtype in FLOAT_DTYPES and name not in _embedding_names(model)
+    }
 
 
-def _changed_layers(base: ModelFolder, adapted: ModelFolder) -> set[str]:
-    """The adapted model's layers that are not the base's, byte for byte; what changed is told by its first block."""
-    ours = _layers(adapted)
-    theirs = {name: base.checkpoint.floats(name) for name in ours}
-    return {name for name, entry in ours.items() if not same_bytes(entry, theirs[name])}
+def _find_changed_layers(base: ModelFolder, adapted: ModelFolder) -> set[str]:
+    """Return the layers whose bytes differ; reading stops at the first block that differs."""
+    entries = {name: (entry, base.checkpoint.get_float_info(name)) for name, entry in _layer_entries(adapted).items()}
+    return {name for name, (entry, base_entry) in entries.items() if not have_same_bytes(entry, base_entry)}
 
 
 def _check_same_layers(base: ModelFolder, adapted: ModelFolder) -> None:
-    """`CheckpointError` when a layer of the adapted model is not the base's, as far as its first bytes tell."""
-    theirs = _layers(base)
-    for name, entry in sorted(_layers(adapted).items()):
-        other = theirs.get(name)
+    """Raise `CheckpointError` when a layer's shape or first bytes are not the base's."""
+    base_entries = _layer_entries(base)
+    for name, entry in sorted(_layer_entries(adapted).items()):
+        other = base_entries.get(name)
         if (
             other
             and entry.shape == other.shape
-            and (entry.dtype != other.dtype or same_bytes(entry, other, first=_SAMPLE))
+            and (entry.dtype != other.dtype or have_same_bytes(entry, other, max_bytes=_SAMPLE_BYTES))
         ):
             continue
         raise CheckpointError(
-            f"{adapted.path}: {name!r} is not that of {base.path}: not only the tables were trained. Say what is to "
-            "become of it: layers_scale=1 adds what the layers learnt to the instruct model's, 0 leaves it out"
+            f"{adapted.path}: {name!r} differs from {base.path}: not only the embeddings were trained. Choose: "
+            "layers_scale=1 adds the difference of the layers to the instruct model's, 0 leaves it out"
         )

@@ -1,7 +1,9 @@
-"""Safetensors shards, read lazily and written without being held.
+"""Read safetensors shards lazily, and write them without loading them.
 
-Reading maps a file into memory: a tensor costs nothing until its rows are touched. Writing a shard copies the bytes of
-the tensors that stay, file to file, and leaves room for the ones that change.
+Reading maps a file into memory: no bytes are read until rows are accessed. Writing a shard copies the bytes of
+unchanged tensors from file to file and allocates space for the others. Headers are parsed here because
+`safetensors.safe_open` has no offsets, accepts duplicate names, refuses dtypes newer than itself even in layers that
+are only copied, and gives no sizes in its errors.
 """
 
 from __future__ import annotations
@@ -20,27 +22,27 @@ from torch import Tensor
 
 from lep.errors import CheckpointError
 
-FLOATS: dict[str, torch.dtype] = {
+FLOAT_DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
-"""The dtypes that a table may have."""
+"""The dtypes that an embedding matrix may have."""
 
-_BITS = {"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8}
-_BITS |= {f"{sign}{bits}": bits for sign in "IU" for bits in (8, 16, 32, 64)} | {"F16": 16, "BF16": 16}
-_BITS |= {"F32": 32, "F64": 64}
-"""Of the dtypes known; another one is taken at its word."""
+_DTYPE_BITS = {"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8}
+_DTYPE_BITS |= {f"{sign}{bits}": bits for sign in "IU" for bits in (8, 16, 32, 64)} | {"F16": 16, "BF16": 16}
+_DTYPE_BITS |= {"F32": 32, "F64": 64}
+"""Bits per value of the known dtypes; the size of other dtypes is not checked."""
 
-_AGAIN = "fetch the file again"
-_HEADER_LIMIT = 100_000_000
-_CHUNK = 1 << 24
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_FETCH_AGAIN = "fetch the file again"
+_MAX_HEADER_BYTES = 100_000_000
+_CHUNK_BYTES = 1 << 24
+SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME = "model.safetensors", "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorInfo:
     """One tensor of a shard."""
 
     shard: Path
@@ -56,58 +58,73 @@ class Checkpoint:
     """All tensors of a model folder, by name, and the shards that hold them."""
 
     folder: Path
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, TensorInfo]
     shards: tuple[Path, ...]
 
-    def floats(self, name: str) -> Entry:
-        """Where a float tensor lies.
+    def get_float_info(self, name: str) -> TensorInfo:
+        """Return where a float tensor is stored.
+
+        Args:
+            name: of the tensor.
+
+        Returns:
+            Its file, dtype, shape and offsets.
 
         Raises:
-            CheckpointError: no such tensor, or its dtype is not a float of FLOATS (a quantized table, for one).
+            CheckpointError: there is no such tensor, or its dtype is not in `FLOAT_DTYPES`, as in a quantized model.
         """
         entry = self.entries.get(name)
         if entry is None:
             raise CheckpointError(f"{self.folder}: no tensor {name!r} in its safetensors files")
-        if entry.dtype not in FLOATS:
+        if entry.dtype not in FLOAT_DTYPES:
             raise CheckpointError(
-                f"{entry.shard}: tensor {name!r} is stored as {entry.dtype}, expected one of {', '.join(FLOATS)}; "
-                "use the unquantized checkpoint"
+                f"{entry.shard}: tensor {name!r} is stored as {entry.dtype}, expected one of "
+                f"{', '.join(FLOAT_DTYPES)}; use the unquantized checkpoint"
             )
         return entry
 
-    def tensor(self, name: str) -> Tensor:
-        """A float tensor, memory-mapped and read-only by convention: its bytes are read when they are touched."""
-        return view(self.floats(name), writable=False)
+    def get_tensor(self, name: str) -> Tensor:
+        """Return a float tensor, memory-mapped and read-only by convention: bytes are read on access."""
+        return mmap_tensor(self.get_float_info(name), writable=False)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Read the headers of a model folder's safetensors files, through its index or its single file.
 
+    Args:
+        folder: a Hugging Face model folder.
+
+    Returns:
+        All tensors, without their data.
+
     Raises:
-        CheckpointError: no safetensors, an index that names a missing file or tensor, a shard that is truncated, a
-            tensor stored twice.
+        CheckpointError: there are no safetensors, the index names a missing file or tensor, a shard is truncated, or a
+            tensor is stored twice.
     """
-    shards = _shards(folder)
-    entries: dict[str, Entry] = {}
+    shards = _find_shards(folder)
+    entries: dict[str, TensorInfo] = {}
     for shard in shards:
         for name, entry in read_header(shard).items():
             if name in entries:
-                shards_ = f"{entries[name].shard.name} and {shard.name}"
-                raise CheckpointError(f"{folder}: tensor {name!r} is in {shards_}; {_AGAIN}")
+                both = f"{entries[name].shard.name} and {shard.name}"
+                raise CheckpointError(f"{folder}: tensor {name!r} is in {both}; {_FETCH_AGAIN}")
             entries[name] = entry
-    if (folder / INDEX).exists():
+    if (folder / SAFE_WEIGHTS_INDEX_NAME).exists():
         _check_index(folder, entries)
     return Checkpoint(folder=folder, entries=entries, shards=shards)
 
 
-def _shards(folder: Path) -> tuple[Path, ...]:
-    index, single = folder / INDEX, folder / SINGLE
+def _find_shards(folder: Path) -> tuple[Path, ...]:
+    index, single = folder / SAFE_WEIGHTS_INDEX_NAME, folder / SAFE_WEIGHTS_NAME
     if index.exists():
         if single.exists():
-            raise CheckpointError(f"{folder}: holds both {SINGLE} and {INDEX}; remove the one that is not the model")
-        shards = tuple(folder / name for name in sorted(set(_weight_map(folder).values())))
-        if absent := [shard.name for shard in shards if not shard.exists()]:
-            raise CheckpointError(f"{index}: names files that are not there: {', '.join(absent)}; {_AGAIN}")
+            raise CheckpointError(
+                f"{folder}: holds both {SAFE_WEIGHTS_NAME} and {SAFE_WEIGHTS_INDEX_NAME}; remove the one that is not "
+                "the model"
+            )
+        shards = tuple(folder / name for name in sorted(set(_read_weight_map(folder).values())))
+        if missing := [shard.name for shard in shards if not shard.exists()]:
+            raise CheckpointError(f"{index}: names files that are not there: {', '.join(missing)}; {_FETCH_AGAIN}")
         return shards
     if single.exists():
         return (single,)
@@ -118,32 +135,38 @@ def _shards(folder: Path) -> tuple[Path, ...]:
             f"{folder}: holds pickled weights only, which can run code and are not read; convert them once with "
             "transformers: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
         )
-    raise CheckpointError(f"{folder}: neither {SINGLE} nor {INDEX} is there; expected a Hugging Face model folder")
+    raise CheckpointError(
+        f"{folder}: neither {SAFE_WEIGHTS_NAME} nor {SAFE_WEIGHTS_INDEX_NAME} is there; expected a Hugging Face model "
+        "folder"
+    )
 
 
-def _weight_map(folder: Path) -> dict[str, str]:
-    path = folder / INDEX
+def _read_weight_map(folder: Path) -> dict[str, str]:
+    path = folder / SAFE_WEIGHTS_INDEX_NAME
     try:
-        found = json.loads(_read(path))["weight_map"]
+        weight_map = json.loads(_read_bytes(path))["weight_map"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a safetensors index ({_reason(error)}); {_AGAIN}") from None
-    if not isinstance(found, dict) or not found:
-        raise CheckpointError(f"{path}: not a safetensors index: expected `weight_map` to place tensors in files")
-    for name, shard in found.items():
+        raise CheckpointError(f"{path}: not a safetensors index ({_format_reason(error)}); {_FETCH_AGAIN}") from None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{path}: not a safetensors index: expected `weight_map` to map tensors to files")
+    for name, shard in weight_map.items():
         if not isinstance(shard, str) or Path(shard).name != shard:
             raise CheckpointError(
-                f"{path}: not a safetensors index: {name!r} is in {shard!r}; expected the name of a file beside it"
+                f"{path}: not a safetensors index: {name!r} is in {shard!r}; expected the name of a file in this folder"
             )
-    return found
+    return weight_map
 
 
-def _check_index(folder: Path, entries: Mapping[str, Entry]) -> None:
-    for name, shard in _weight_map(folder).items():
+def _check_index(folder: Path, entries: Mapping[str, TensorInfo]) -> None:
+    for name, shard in _read_weight_map(folder).items():
         if name not in entries or entries[name].shard.name != shard:
-            raise CheckpointError(f"{folder / INDEX}: says that {name!r} is in {shard}, but it is not there; {_AGAIN}")
+            raise CheckpointError(
+                f"{folder / SAFE_WEIGHTS_INDEX_NAME}: says that {name!r} is in {shard}, but it is not there; "
+                f"{_FETCH_AGAIN}"
+            )
 
 
-def _read(path: Path, size: int = -1) -> bytes:
+def _read_bytes(path: Path, size: int = -1) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(size)
@@ -151,128 +174,153 @@ def _read(path: Path, size: int = -1) -> bytes:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); expected a file") from None
 
 
-def read_header(shard: Path) -> dict[str, Entry]:
-    """The tensors of one file.
+def read_header(shard: Path) -> dict[str, TensorInfo]:
+    """Read the header of a safetensors file.
+
+    Args:
+        shard: the file.
+
+    Returns:
+        Its tensors by name.
 
     Raises:
         CheckpointError: the file is shorter or longer than its header says, or the header does not give each tensor,
-            once, as many bytes as its dtype and shape need, end to end.
+            once, as many bytes as its dtype and shape need, without gaps.
     """
-    start = 8 + int.from_bytes(_read(shard, 8), "little")
+    start = 8 + int.from_bytes(_read_bytes(shard, 8), "little")
     size = shard.stat().st_size
-    if not 10 <= start <= min(8 + _HEADER_LIMIT, size):
-        raise CheckpointError(f"{shard}: not a safetensors file, or truncated in its header; {_AGAIN}")
+    if not 10 <= start <= min(8 + _MAX_HEADER_BYTES, size):
+        raise CheckpointError(f"{shard}: not a safetensors file, or truncated in its header; {_FETCH_AGAIN}")
     try:
-        items = json.loads(_read(shard, start)[8:], object_pairs_hook=_once)
-        if not isinstance(items.pop("__metadata__", {}), dict):
-            raise ValueError("its metadata is no object")
-        entries = {name: _entry(shard, name, item, start=start) for name, item in items.items()}
-        end = _end(entries, start=start)
+        entries = _parse_header(shard, _read_bytes(shard, start)[8:], data_start=start)
+        end = _check_contiguous(entries, data_start=start)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{shard}: its safetensors header cannot be read ({_reason(error)}); {_AGAIN}") from None
+        raise CheckpointError(
+            f"{shard}: its safetensors header cannot be read ({_format_reason(error)}); {_FETCH_AGAIN}"
+        ) from None
     if size != end:
-        raise CheckpointError(f"{shard}: {size} bytes where its header needs {end}; {_AGAIN}")
+        raise CheckpointError(f"{shard}: {size} bytes where its header needs {end}; {_FETCH_AGAIN}")
     return entries
 
 
-def _reason(error: Exception) -> str:
+def _parse_header(shard: Path, header: bytes, *, data_start: int) -> dict[str, TensorInfo]:
+    items = json.loads(header, object_pairs_hook=_build_unique_dict)
+    if not isinstance(items.pop("__metadata__", {}), dict):
+        raise ValueError("its metadata is not an object")
+    return {name: _parse_tensor_info(shard, name, item, data_start=data_start) for name, item in items.items()}
+
+
+def _format_reason(error: Exception) -> str:
     return "nested too deep" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
 
 
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _build_unique_dict(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return found
+    return unique
 
 
-def _entry(shard: Path, name: str, item: Any, *, start: int) -> Entry:
+def _parse_tensor_info(shard: Path, name: str, item: Any, *, data_start: int) -> TensorInfo:
     dtype, shape, offsets = (item.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if not isinstance(dtype, str) or not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+    if not isinstance(dtype, str) or not _is_size_list(shape) or not _is_size_list(offsets) or len(offsets) != 2:
         raise ValueError(f"tensor {name!r} has dtype {dtype!r}, shape {shape!r}, offsets {offsets!r}")
     begin, end = offsets
-    if dtype in _BITS and 8 * (end - begin) != prod(shape) * _BITS[dtype]:
+    if dtype in _DTYPE_BITS and 8 * (end - begin) != prod(shape) * _DTYPE_BITS[dtype]:
         raise ValueError(f"tensor {name!r} of {dtype} and shape {shape} has {end - begin} bytes")
-    return Entry(shard, dtype, tuple(shape), start + begin, start + end)
+    return TensorInfo(shard, dtype, tuple(shape), data_start + begin, data_start + end)
 
 
-def _are_sizes(value: Any) -> bool:
+def _is_size_list(value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
 
 
-def _end(entries: Mapping[str, Entry], *, start: int) -> int:
-    """Where the last tensor ends; `ValueError` unless each begins where the one before it ends."""
-    at = start
+def _check_contiguous(entries: Mapping[str, TensorInfo], *, data_start: int) -> int:
+    """Return where the last tensor ends; `ValueError` unless each begins where the previous one ends."""
+    offset = data_start
     for name, entry in sorted(entries.items(), key=lambda pair: (pair[1].begin, pair[1].end)):
-        if entry.begin != at or entry.end < at:
-            raise ValueError(f"tensor {name!r} begins at byte {entry.begin}, where {at} was expected")
-        at = entry.end
-    return at
+        if entry.begin != offset or entry.end < offset:
+            raise ValueError(f"tensor {name!r} begins at byte {entry.begin}, where {offset} was expected")
+        offset = entry.end
+    return offset
 
 
 def write_shard(
-    target: Path, *, kept: Mapping[str, Entry], fresh: Mapping[str, tuple[str, tuple[int, ...]]]
-) -> dict[str, Entry]:
-    """Write a shard of tensors that are copied byte for byte and of tensors that are to be filled.
+    target: Path, *, copied: Mapping[str, TensorInfo], allocated: Mapping[str, tuple[str, tuple[int, ...]]]
+) -> dict[str, TensorInfo]:
+    """Write a shard of tensors that are copied byte for byte and of zero tensors to be filled later.
 
-    All of its disk space is taken at once, so that a disk that is too full is an error here and now.
+    All disk space is allocated at once, so that a full disk is an error before anything is computed.
 
     Args:
         target: the file to write; must not exist.
-        kept: what is copied, from where, by name.
-        fresh: dtype and shape of what is to be filled, by name.
+        copied: sources of the copied tensors, by name.
+        allocated: dtype and shape of the tensors to be filled, by name.
 
     Returns:
-        Where each fresh tensor lies.
+        Where each allocated tensor is stored.
     """
-    parts = {name: (entry.dtype, entry.shape, entry.end - entry.begin) for name, entry in kept.items()}
-    parts |= {name: (dtype, shape, prod(shape) * FLOATS[dtype].itemsize) for name, (dtype, shape) in fresh.items()}
+    parts = {name: (entry.dtype, entry.shape, entry.end - entry.begin) for name, entry in copied.items()}
+    parts |= {
+        name: (dtype, shape, prod(shape) * FLOAT_DTYPES[dtype].itemsize) for name, (dtype, shape) in allocated.items()
+    }
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    at = 0
-    # The widest numbers come first, as safetensors itself writes, so that all begin aligned.
+    offset = 0
+    # The widest dtypes come first, as safetensors itself writes, so that all tensors are aligned.
     for name in sorted(parts, key=lambda name: (-parts[name][2] // max(prod(parts[name][1]), 1), name)):
         dtype, shape, length = parts[name]
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + length]}
-        at += length
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + length]}
+        offset += length
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with target.open("xb") as writer:
         writer.write(len(text).to_bytes(8, "little") + text)
         writer.flush()
-        _take_space(writer.fileno(), 8 + len(text) + at)
+        _allocate_space(writer.fileno(), 8 + len(text) + offset)
         written = read_header(target)
-        for name, entry in kept.items():
+        for name, entry in copied.items():
             with entry.shard.open("rb") as reader:
                 _copy_range(reader.fileno(), writer.fileno(), entry.begin, written[name].begin, parts[name][2])
-    return {name: written[name] for name in fresh}
+    return {name: written[name] for name in allocated}
 
 
-def _take_space(file: int, size: int) -> None:
-    """Make a file so long, on the disk and not only in name."""
+def _allocate_space(file_descriptor: int, size: int) -> None:
+    """Set the length of a file and reserve its blocks on the disk."""
     if size and hasattr(os, "posix_fallocate"):  # not on macOS
-        os.posix_fallocate(file, 0, size)
-    os.truncate(file, size)
+        os.posix_fallocate(file_descriptor, 0, size)
+    os.truncate(file_descriptor, size)
 
 
-def _copy_range(source: int, target: int, begin: int, to: int, length: int) -> None:
-    """Copy bytes inside the kernel; file systems that can, share the blocks."""
+def _copy_range(source: int, target: int, source_offset: int, target_offset: int, length: int) -> None:
+    """Copy bytes inside the kernel; file systems with reflinks share the blocks."""
     while length:
         try:
-            done = os.copy_file_range(source, target, length, begin, to)
+            count = os.copy_file_range(source, target, length, source_offset, target_offset)
         except (AttributeError, OSError):  # not on Linux, or between file systems that cannot
-            done = os.pwrite(target, os.pread(source, min(length, _CHUNK), begin), to)
-        if not done:
-            raise CheckpointError("a shard became shorter while it was copied")
-        begin, to, length = begin + done, to + done, length - done
+            count = os.pwrite(target, os.pread(source, min(length, _CHUNK_BYTES), source_offset), target_offset)
+        if not count:
+            raise CheckpointError("a shard was truncated while it was copied")
+        source_offset, target_offset, length = source_offset + count, target_offset + count, length - count
 
 
-def view(entry: Entry, *, writable: bool) -> Tensor:
-    """Map a tensor. Read-only files are mapped privately: a stray write would change memory, never the file."""
+def mmap_tensor(entry: TensorInfo, *, writable: bool) -> Tensor:
+    """Map a tensor into memory. Unless writable, the mapping is private: a stray write never reaches the file.
+
+    Args:
+        entry: where the tensor is stored.
+        writable: whether assigned values are written to the file.
+
+    Returns:
+        A tensor over the file's bytes.
+
+    Raises:
+        CheckpointError: the tensor is not aligned for its dtype.
+    """
     access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_COPY
     with entry.shard.open("r+b" if writable else "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=access)
-    dtype, count = FLOATS[entry.dtype], prod(entry.shape)
+    dtype, count = FLOAT_DTYPES[entry.dtype], prod(entry.shape)
     if count == 0:
         return torch.empty(entry.shape, dtype=dtype)
     if entry.begin % dtype.itemsize:
@@ -281,17 +329,22 @@ def view(entry: Entry, *, writable: bool) -> Tensor:
     return torch.frombuffer(mapped, dtype=dtype, count=count, offset=entry.begin).view(entry.shape)
 
 
-def same_bytes(a: Entry, b: Entry, *, first: int | None = None) -> bool:
-    """Whether two tensors are the same, bit by bit; different ones are read as far as the first block that differs.
+def have_same_bytes(a: TensorInfo, b: TensorInfo, *, max_bytes: int | None = None) -> bool:
+    """Return whether two stored tensors are bitwise equal; reading stops at the first block that differs.
 
     Args:
-        first: look at no more than so many bytes.
+        a: one tensor.
+        b: the other.
+        max_bytes: compare no more than this; `None`: all.
+
+    Returns:
+        Whether dtype, shape and all compared bytes are equal.
     """
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         return False
-    end = a.end if first is None else min(a.begin + first, a.end)
+    end = a.end if max_bytes is None else min(a.begin + max_bytes, a.end)
     with a.shard.open("rb") as left, b.shard.open("rb") as right:
         left.seek(a.begin)
         right.seek(b.begin)
-        sizes = (min(_CHUNK, end - at) for at in range(a.begin, end, _CHUNK))
+        sizes = (min(_CHUNK_BYTES, end - at) for at in range(a.begin, end, _CHUNK_BYTES))
         return all(left.read(size) == right.read(size) for size in sizes)

@@ -1,4 +1,4 @@
-"""Ids in configuration files that name tokens, in the numbering of another vocabulary."""
+"""Token ids in configuration files: rewrite them for another vocabulary."""
 
 from __future__ import annotations
 
@@ -9,70 +9,77 @@ from pathlib import Path
 from typing import Any
 
 from lep.errors import TokenizerError
-from lep.io.families import TEXT_CONFIGS
+from lep.io.families import TEXT_CONFIG_KEYS
 from lep.io.model_folder import read_json, write_json
 from lep.io.tokenizer_file import TokenizerFile
 
-CONFIGURATIONS = ("config.json", "generation_config.json")
+CONFIG_FILES = ("config.json", "generation_config.json")
 
-_NAMES_TOKENS = re.compile(r"(.*_)?token_(id|ids|index)|(begin_)?suppress_tokens|(bad|force)_words_ids")
+_TOKEN_ID_KEY_PATTERN = re.compile(r"(.*_)?token_(id|ids|index)|(begin_)?suppress_tokens|(bad|force)_words_ids")
 
-_MARK = re.compile(r"(?!(bos|eos|pad)_).*token_(id|index)")
-"""Of these a configuration may carry its class's default, though the model has no such token."""
+_OPTIONAL_TOKEN_ID_KEY_PATTERN = re.compile(r"(?!(bos|eos|pad)_).*token_(id|index)")
+"""Keys that may hold the default of the configuration class although the model has no such token."""
 
 
 @dataclass(frozen=True)
-class _Numbering:
-    """Old id → new id; ids from `beyond` on are in neither vocabulary."""
+class _TokenIdMap:
+    """Old id → new id; ids from `id_limit` on are in neither vocabulary."""
 
-    ids: Mapping[int, int]
-    beyond: int
+    new_ids: Mapping[int, int]
+    id_limit: int
 
 
-def renumber(folder: Path, *, old: TokenizerFile, new: TokenizerFile) -> None:
-    """Rewrite the token ids of a model folder's configurations: same tokens, new numbers.
+def remap_token_ids(folder: Path, *, old: TokenizerFile, new: TokenizerFile) -> None:
+    """Rewrite the token ids of a model folder's configurations: same tokens, new ids.
 
-    The id of a mark, such as an image's, stays when it is beyond both vocabularies; one that begins, ends or pads a
-    text may not be.
+    The id of a placeholder, such as an image token, is kept when it is beyond both vocabularies; tokens that begin, end
+    or pad a text must be in the new vocabulary.
+
+    Args:
+        folder: a model folder, whose config.json and generation_config.json are rewritten.
+        old: the tokenizer to which the ids belong.
+        new: the tokenizer that the folder gets.
 
     Raises:
-        TokenizerError: an id that is no token of the old vocabulary, or one that the new vocabulary lacks.
+        TokenizerError: an id is not a token of the old vocabulary, or the new vocabulary lacks its token.
     """
-    numbering = _Numbering(_new_ids(old, new), beyond=max(len(old.vocabulary), len(new.vocabulary)))
-    for name in CONFIGURATIONS:
+    id_map = _TokenIdMap(_map_token_ids(old, new), id_limit=max(len(old.vocabulary), len(new.vocabulary)))
+    for name in CONFIG_FILES:
         if (folder / name).exists():
-            write_json(folder / name, _renumbered(read_json(folder / name), numbering, place=f"{name} of {old.path}"))
+            remapped = _remap_config(read_json(folder / name), id_map, location=f"{name} of {old.path}")
+            write_json(folder / name, remapped)
 
 
-def _renumbered(config: Mapping[str, Any], numbering: _Numbering, *, place: str) -> dict[str, Any]:
+def _remap_config(config: Mapping[str, Any], id_map: _TokenIdMap, *, location: str) -> dict[str, Any]:
     changed = dict(config)
     for key, value in config.items():
-        if key in TEXT_CONFIGS and isinstance(value, Mapping):
-            changed[key] = _renumbered(value, numbering, place=f"{key} in {place}")
-        if _NAMES_TOKENS.fullmatch(key):
-            changed[key] = _other(value, numbering, place=f"{key} in {place}", needed=not _MARK.fullmatch(key))
+        if key in TEXT_CONFIG_KEYS and isinstance(value, Mapping):
+            changed[key] = _remap_config(value, id_map, location=f"{key} in {location}")
+        if _TOKEN_ID_KEY_PATTERN.fullmatch(key):
+            required = not _OPTIONAL_TOKEN_ID_KEY_PATTERN.fullmatch(key)
+            changed[key] = _remap_value(value, id_map, location=f"{key} in {location}", required=required)
     return changed
 
 
-def _other(value: Any, numbering: _Numbering, *, place: str, needed: bool) -> Any:
+def _remap_value(value: Any, id_map: _TokenIdMap, *, location: str, required: bool) -> Any:
     if isinstance(value, list):
-        return [_other(item, numbering, place=place, needed=needed) for item in value]
-    if value is None or isinstance(value, bool) or value == -1:  # some write -1 for none
+        return [_remap_value(item, id_map, location=location, required=required) for item in value]
+    if value is None or isinstance(value, bool) or value == -1:  # some configurations write -1 for `None`
         return value
     if not isinstance(value, int):
-        raise TokenizerError(f"{place}: {value!r} is no id; expected a whole number, correct it there")
-    if value in numbering.ids:
-        return numbering.ids[value]
-    if value >= numbering.beyond and not needed:
+        raise TokenizerError(f"{location}: {value!r} is not a token id; expected an integer, correct it there")
+    if value in id_map.new_ids:
+        return id_map.new_ids[value]
+    if value >= id_map.id_limit and not required:
         return value
-    raise TokenizerError(f"{place}: {value} is no token, or one that the new vocabulary lacks; correct it there")
+    raise TokenizerError(f"{location}: no token has id {value}, or the new vocabulary lacks it; correct it there")
 
 
-def _new_ids(old: TokenizerFile, new: TokenizerFile) -> dict[int, int]:
-    """Old id → new id, for the tokens that both have: of the same bytes and sort, else of the same bytes."""
+def _map_token_ids(old: TokenizerFile, new: TokenizerFile) -> dict[int, int]:
+    """Return old id → new id of the tokens in both: of the same bytes and kind, else of the same bytes."""
     entries = list(enumerate(zip(new.vocabulary.tokens, new.vocabulary.kinds, strict=True)))
     exact = {key: id_ for id_, key in reversed(entries)}
     by_bytes = {token: id_ for id_, (token, _) in reversed(entries) if token}
     keys = enumerate(zip(old.vocabulary.tokens, old.vocabulary.kinds, strict=True))
-    found = ((id_, exact.get(key, by_bytes.get(key[0]))) for id_, key in keys if key[0])
-    return {id_: place for id_, place in found if place is not None}
+    matches = ((id_, exact.get(key, by_bytes.get(key[0]))) for id_, key in keys if key[0])
+    return {id_: new_id for id_, new_id in matches if new_id is not None}

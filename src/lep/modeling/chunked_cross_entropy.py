@@ -1,9 +1,9 @@
-"""Cross-entropy over a large vocabulary whose logits are never held whole, forward and backward in one pass.
+"""Cross-entropy over a large vocabulary in chunks of logits, forward and backward in one pass.
 
-Source of the gradient: ∂/∂z (−log softmax(z)[label]) = softmax(z) − onehot(label). The loss is the last thing computed,
-so its gradient is known up to a factor as soon as the logits are: each chunk of tokens is done with at once.
-docs/mathematics.md, "Loss without logits", counts operations and bytes.
-Axes: `tokens`; `vocab` rows of the head; `dim` the model's width.
+∂/∂z (−log softmax(z)[label]) = softmax(z) − onehot(label). The loss is computed last, so its gradient is known up to a
+factor as soon as the logits are: each chunk of tokens is finished at once, and the logits of all tokens are never in
+memory together. `docs/mathematics.md#loss-without-logits` counts operations and bytes.
+Axes: `tokens`; `vocab` rows of the output embeddings; `dim` the hidden size.
 """
 
 from __future__ import annotations
@@ -16,126 +16,143 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lep.data.packing import IGNORED
+from lep.data.packed_dataset import IGNORE_INDEX
 
-LOGITS_BYTES, GPU_LOGITS_BYTES = 2**27, 2**30
-"""Logits held at a time, all in one buffer. On a GPU the head's gradient, in its memory each time, wants to be rare."""
+LOGITS_CHUNK_BYTES, GPU_LOGITS_CHUNK_BYTES = 2**27, 2**30
+"""Logits in memory at a time, in one buffer. On a GPU, few large updates of the head's gradient are faster."""
 
-CACHE_BYTES, GPU_CACHE_BYTES = 2**22, 2**28
-"""Of them, logits in float32 at a time. On a processor softmax reads and writes its cache and not its memory."""
+SOFTMAX_CHUNK_BYTES, GPU_SOFTMAX_CHUNK_BYTES = 2**22, 2**28
+"""Of those, logits in float32 at a time. On a CPU, softmax then stays in the cache."""
 
-ROWS = 4096
-"""Rows of the head whose gradient is computed at a time, for the same reason."""
+GRADIENT_CHUNK_ROWS = 4096
+"""Rows of the output embeddings whose gradient is computed at a time, for the same reason."""
 
 
-def summed_cross_entropy(
+def fused_linear_cross_entropy(
     hidden: Float[Tensor, "tokens dim"],
-    rows: Float[Tensor, "vocab dim"],
+    weight: Float[Tensor, "vocab dim"],
     labels: Int[Tensor, " tokens"],
     *,
-    parts: Sequence[Float[Tensor, "_ dim"]],
+    parameters: Sequence[Float[Tensor, "_ dim"]],
 ) -> Float[Tensor, ""]:
-    """Σ −log softmax(rows · h)[label] over the tokens with a label, in nats, in float32.
+    """Compute Σ −log softmax(weight · h)[label] over the tokens with a label.
 
-    Logits are rounded to the dtype of `hidden`, as a model's are; softmax is taken in float32.
+    Logits are rounded to the dtype of `hidden`, as a model's are; softmax is computed in float32.
 
     Args:
-        hidden: what the head reads.
-        rows: the head, in the dtype of `hidden`; gets no gradient itself.
-        labels: places in `rows`, or `IGNORED`.
-        parts: `rows` in one or several blocks, one after the other: the parameters that get the gradient, summed in
-            float32. A part that does not require one costs none.
+        hidden: Inputs of the output embeddings.
+        weight: The output embeddings, in the dtype of `hidden`; it gets no gradient itself.
+        labels: Row indices of `weight`, or `IGNORE_INDEX`.
+        parameters: The rows of `weight` as one or several parameters, one after the other. They get the gradient,
+            summed in float32; one that does not require it costs nothing.
+
+    Returns:
+        The sum in nats, in float32.
     """
-    present = labels != IGNORED
+    present = labels != IGNORE_INDEX
     return _SummedCrossEntropy.apply(  # type: ignore[no-any-return]
-        hidden[present], rows, labels[present], torch.is_grad_enabled(), *parts
+        hidden[present], weight, labels[present], torch.is_grad_enabled(), *parameters
     )
 
 
-def at_once(vocab: int, *, like: Tensor) -> int:
-    """Tokens whose logits are held at a time, in the dtype of a tensor and on its device."""
-    held = GPU_LOGITS_BYTES if like.is_cuda else LOGITS_BYTES
-    return max(1, held // (vocab * like.element_size()))
+def compute_logits_chunk_size(vocab_size: int, *, like: Tensor) -> int:
+    """Return how many tokens' logits to hold at a time, in the dtype of a tensor and on its device."""
+    num_bytes = GPU_LOGITS_CHUNK_BYTES if like.is_cuda else LOGITS_CHUNK_BYTES
+    return max(1, num_bytes // (vocab_size * like.element_size()))
 
 
 @torch.no_grad()
-def cross_entropy_and_mass(
-    logits: Float[Tensor, "tokens vocab"], labels: Int[Tensor, " tokens"], *, group: Int[Tensor, " group"]
+def cross_entropy_and_group_probability(
+    logits: Float[Tensor, "tokens vocab"], labels: Int[Tensor, " tokens"], *, group_ids: Int[Tensor, " group"]
 ) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"]]:
-    """For each token −log softmax(logits)[label], in nats, and Σ softmax(logits)[group]; both in float32.
+    """Compute −log softmax(logits)[label] and Σ softmax(logits)[group] for each token.
 
     Args:
-        logits: no more of them than may be held; on a processor only a small part is held again in float32.
-        labels: places in the vocabulary.
-        group: other places, each once; none makes a sum of 0.
+        logits: As many as fit into memory; only a part of them is converted to float32 at a time.
+        labels: Indices into the vocabulary.
+        group_ids: Other indices, each once; without any the sum is 0.
+
+    Returns:
+        The cross-entropies in nats and the summed probabilities, in float32.
     """
-    count = _normalized_at_once(logits)
-    nats, mass = logits.new_empty(2, len(logits), dtype=torch.float32)
-    for at in range(0, len(logits), count):
-        some = slice(at, at + count)
-        probabilities, lost = _softmax(logits[some].float(), labels[some, None])
-        nats[some], mass[some] = lost[:, 0], probabilities.index_select(1, group).sum(dim=1)
-    return nats, mass
+    size = _compute_softmax_chunk_size(logits)
+    nats, group_probability = logits.new_empty(2, len(logits), dtype=torch.float32)
+    for start in range(0, len(logits), size):
+        chunk = slice(start, start + size)
+        probabilities, losses = _softmax_and_cross_entropy(logits[chunk].float(), labels[chunk, None])
+        nats[chunk] = losses[:, 0]
+        group_probability[chunk] = probabilities.index_select(1, group_ids).sum(dim=1)
+    return nats, group_probability
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, rows: Tensor, labels: Tensor, differentiate: bool, *parts: Tensor) -> Tensor:
-        learns = [differentiate and needed for needed in ctx.needs_input_grad]
-        d_hidden = torch.empty_like(hidden) if learns[0] else None
-        d_parts = [torch.zeros_like(part) if needed else None for part, needed in zip(parts, learns[4:], strict=True)]
-        ends = list(accumulate(len(part) for part in parts))
-        size = at_once(len(rows), like=rows)
-        buffer = hidden.new_empty(min(size, len(hidden)), len(rows))
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, grad_enabled: bool, *parameters: Tensor
+    ) -> Tensor:
+        needs_grad = [grad_enabled and needed for needed in ctx.needs_input_grad]
+        d_hidden = torch.empty_like(hidden) if needs_grad[0] else None
+        d_parameters = [
+            torch.zeros_like(parameter) if needed else None
+            for parameter, needed in zip(parameters, needs_grad[4:], strict=True)
+        ]
+        ends = list(accumulate(len(parameter) for parameter in parameters))
+        size = compute_logits_chunk_size(len(weight), like=weight)
+        buffer = hidden.new_empty(min(size, len(hidden)), len(weight))
         nats = torch.zeros((), device=hidden.device)
-        for at in range(0, len(hidden), size):
-            chunk = hidden[at : at + size]
-            logits = torch.mm(chunk, rows.T, out=buffer[: len(chunk)])
-            nats += _softmax_minus_onehot_(logits, labels[at : at + size])
+        for start in range(0, len(hidden), size):
+            chunk = hidden[start : start + size]
+            logits = torch.mm(chunk, weight.T, out=buffer[: len(chunk)])
+            nats += _softmax_minus_onehot_(logits, labels[start : start + size])
             if d_hidden is not None:
-                torch.mm(logits, rows, out=d_hidden[at : at + size])
-            for gradient, end in zip(d_parts, ends, strict=True):
+                torch.mm(logits, weight, out=d_hidden[start : start + size])
+            for gradient, end in zip(d_parameters, ends, strict=True):
                 if gradient is not None:
-                    _add_product(gradient, logits[:, end - len(gradient) : end], chunk)
-        ctx.gradients = [d_hidden, None, None, None, *d_parts]
+                    _accumulate_weight_gradient(gradient, logits[:, end - len(gradient) : end], chunk)
+        ctx.gradients = [d_hidden, None, None, None, *d_parameters]
         return nats
 
     @staticmethod
     def backward(ctx: Any, d_nats: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        gradients, ctx.gradients = ctx.gradients, None  # held once: a parameter takes its gradient over, uncopied
+        gradients, ctx.gradients = (
+            ctx.gradients,
+            None,
+        )  # no second reference: a parameter takes its gradient over, uncopied
         return tuple(None if gradient is None else gradient.mul_(d_nats) for gradient in gradients)
 
 
 def _softmax_minus_onehot_(logits: Float[Tensor, "tokens vocab"], labels: Int[Tensor, " tokens"]) -> Float[Tensor, ""]:
-    """Σ −log softmax(logits)[label]; the logits become their gradient."""
+    """Return Σ −log softmax(logits)[label] and replace the logits by their gradient."""
     nats = torch.zeros((), device=logits.device)
-    count = _normalized_at_once(logits)
-    for some, wanted in zip(logits.split(count), labels[:, None].split(count), strict=True):
-        probabilities, lost = _softmax(some.float(), wanted)
-        nats += lost.sum()
-        some.copy_(probabilities.scatter_add_(1, wanted, probabilities.new_full(wanted.shape, -1)))
+    size = _compute_softmax_chunk_size(logits)
+    for chunk, targets in zip(logits.split(size), labels[:, None].split(size), strict=True):
+        probabilities, losses = _softmax_and_cross_entropy(chunk.float(), targets)
+        nats += losses.sum()
+        chunk.copy_(probabilities.scatter_add_(1, targets, probabilities.new_full(targets.shape, -1)))
     return nats
 
 
-def _softmax(
-    scores: Float[Tensor, "tokens vocab"], labels: Int[Tensor, "tokens 1"]
+def _softmax_and_cross_entropy(
+    logits: Float[Tensor, "tokens vocab"], labels: Int[Tensor, "tokens 1"]
 ) -> tuple[Float[Tensor, "tokens vocab"], Float[Tensor, "tokens 1"]]:
-    """softmax(scores), and −log of it at the labels."""
-    probabilities = torch.softmax(scores, dim=-1)
-    # log Σ exp = the largest score − the logarithm of its probability, which never underflows
-    normalizer = scores.amax(dim=-1, keepdim=True) - probabilities.amax(dim=-1, keepdim=True).log()
-    return probabilities, normalizer - scores.gather(1, labels)
+    """Return softmax(logits), and −log of it at the labels."""
+    probabilities = torch.softmax(logits, dim=-1)
+    # log Σ exp = the largest logit − the logarithm of its probability, which never underflows
+    normalizer = logits.amax(dim=-1, keepdim=True) - probabilities.amax(dim=-1, keepdim=True).log()
+    return probabilities, normalizer - logits.gather(1, labels)
 
 
-def _normalized_at_once(logits: Float[Tensor, "tokens vocab"]) -> int:
-    """Tokens whose softmax is taken at a time."""
-    held = GPU_CACHE_BYTES if logits.is_cuda else CACHE_BYTES
-    return max(1, held // (4 * logits.shape[1]))
+def _compute_softmax_chunk_size(logits: Float[Tensor, "tokens vocab"]) -> int:
+    """Return how many tokens' softmax to compute at a time."""
+    num_bytes = GPU_SOFTMAX_CHUNK_BYTES if logits.is_cuda else SOFTMAX_CHUNK_BYTES
+    return max(1, num_bytes // (4 * logits.shape[1]))
 
 
-def _add_product(
-    gradient: Float[Tensor, "rows dim"], differences: Float[Tensor, "tokens rows"], hidden: Float[Tensor, "tokens dim"]
+def _accumulate_weight_gradient(
+    gradient: Float[Tensor, "rows dim"], d_logits: Float[Tensor, "tokens rows"], hidden: Float[Tensor, "tokens dim"]
 ) -> None:
-    """gradient += differencesᵀ · hidden."""
-    for some, of_rows in zip(gradient.split(ROWS), differences.split(ROWS, dim=1), strict=True):
-        some += of_rows.T @ hidden
+    """Add d_logitsᵀ · hidden to the gradient."""
+    for rows, d_rows in zip(
+        gradient.split(GRADIENT_CHUNK_ROWS), d_logits.split(GRADIENT_CHUNK_ROWS, dim=1), strict=True
+    ):
+        rows += d_rows.T @ hidden

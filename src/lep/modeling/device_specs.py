@@ -1,4 +1,4 @@
-"""How many operations a second this machine can do."""
+"""Peak FLOPs, memory and bandwidth of accelerators."""
 
 from __future__ import annotations
 
@@ -10,59 +10,59 @@ import torch
 
 
 @dataclass(frozen=True)
-class Device:
-    """What its vendor says of an accelerator."""
+class DeviceSpec:
+    """Data sheet of an accelerator."""
 
-    operations: float
-    """A second, of dense half-precision products."""
-    bandwidth: float
-    """Bytes a second from its memory."""
-    gib: int
-    """Memory; the largest where there are several."""
+    peak_flops: float
+    """Per second, of dense half-precision matrix products."""
+    memory_bandwidth: float
+    """Bytes per second."""
+    memory_gib: int
+    """Memory; of the largest variant, if there are several."""
 
 
-DEVICES = {
-    "B200": Device(2250e12, 8.0e12, 180),
-    "H200": Device(989e12, 4.8e12, 141),
-    "H100 PCIe": Device(756e12, 2.0e12, 80),
-    "H100": Device(989e12, 3.35e12, 80),
-    "A100": Device(312e12, 2.0e12, 80),
-    "A10G": Device(70e12, 0.6e12, 24),
-    "L40S": Device(362e12, 0.86e12, 48),
-    "L4": Device(121e12, 0.3e12, 24),
-    "RTX 4090": Device(165e12, 1.0e12, 24),
-    "RTX 3090": Device(71e12, 0.94e12, 24),
-    "V100": Device(125e12, 0.9e12, 32),
-    "T4": Device(65e12, 0.32e12, 16),
+DEVICE_SPECS = {
+    "B200": DeviceSpec(2250e12, 8.0e12, 180),
+    "H200": DeviceSpec(989e12, 4.8e12, 141),
+    "H100 PCIe": DeviceSpec(756e12, 2.0e12, 80),
+    "H100": DeviceSpec(989e12, 3.35e12, 80),
+    "A100": DeviceSpec(312e12, 2.0e12, 80),
+    "A10G": DeviceSpec(70e12, 0.6e12, 24),
+    "L40S": DeviceSpec(362e12, 0.86e12, 48),
+    "L4": DeviceSpec(121e12, 0.3e12, 24),
+    "RTX 4090": DeviceSpec(165e12, 1.0e12, 24),
+    "RTX 3090": DeviceSpec(71e12, 0.94e12, 24),
+    "V100": DeviceSpec(125e12, 0.9e12, 32),
+    "T4": DeviceSpec(65e12, 0.32e12, 16),
 }
-"""By a part of the name that torch gives the device; where one name is in another, the longer stands first."""
+"""By a part of the device name in torch; a name that contains another one comes first."""
 
 
-def known_device(name: str) -> Device | None:
-    """What its vendor says of a device, by the name that torch gives it."""
-    return next((known for part, known in DEVICES.items() if part in name), None)
+def find_device_spec(name: str) -> DeviceSpec | None:
+    """Return the data sheet of a device, by its name in torch; `None` if it is not known."""
+    return next((spec for part, spec in DEVICE_SPECS.items() if part in name), None)
 
 
-def peak_operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
-    """Of dense products: what the vendor says, of half precision on a known device; else the best of three tries."""
+def get_peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Return FLOPs per second of dense matrix products: of the data sheet if there is one, else the best of 3 runs."""
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
-        known = known_device(torch.cuda.get_device_name(device))
-        if known:
-            return known.operations
+        spec = find_device_spec(torch.cuda.get_device_name(device))
+        if spec:
+            return spec.peak_flops
     size = 8192 if device.type == "cuda" else 2048
     matrix = torch.ones(size, size, dtype=dtype, device=device)
 
     def multiply() -> None:
         matrix.mm(matrix)[0, 0].item()
 
-    return 2 * size**3 / _quickest(multiply)
+    return 2 * size**3 / _measure_best_seconds(multiply)
 
 
-def _quickest(work: Callable[[], object]) -> float:
-    """Seconds of the best of three tries."""
+def _measure_best_seconds(function: Callable[[], object]) -> float:
+    """Return the time of the fastest of three runs."""
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        work()
+        function()
         seconds.append(time.perf_counter() - started)
     return min(seconds)

@@ -1,4 +1,4 @@
-"""Whether a model uses the tokens that are new to it, and whether its training has seen them."""
+"""Measure whether a model generates its new tokens, and count those that its training hardly contains."""
 
 from __future__ import annotations
 
@@ -10,57 +10,75 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
-from lep.modeling.trainable_embeddings import TrainableTables
+from lep.modeling.generation import generate_ids
 
-PROMPTS, PROMPT, LENGTH = 16, 32, 32
-"""Documents that are continued, the tokens of each that are given, and the tokens that are generated after them."""
+PROMPT_COUNT, PROMPT_LENGTH, CONTINUATION_LENGTH = 16, 32, 32
+"""Documents that are continued, tokens of each that are given, and tokens that are generated."""
 
 
-def written_share(
-    model: nn.Module, documents: Sequence[Sequence[int]], *, new_ids: Int[Tensor, " new"], prefix: int
+def compute_generated_new_fraction(
+    model: PreTrainedModel, documents: Sequence[Sequence[int]], *, new_ids: Int[Tensor, " new"], prefix_id: int
 ) -> float | None:
-    """New tokens among those that a model writes when it continues documents; none where no document is long enough.
+    """Compute the fraction of new tokens among those that a model generates when it continues documents greedily.
 
     Args:
-        model: a causal language model of transformers, as it is or as `TrainableTables`.
-        documents: held-out text as token ids.
-        new_ids: the new tokens, each once.
-        prefix: the token before each document.
+        model: A causal language model.
+        documents: Held-out text as token ids.
+        new_ids: Ids of the new tokens, each once.
+        prefix_id: The token before each document.
+
+    Returns:
+        The fraction; `None` if no document is long enough.
     """
-    written = continuations(model, documents, prefix=prefix)
-    return torch.isin(written, new_ids.cpu()).double().mean().item() if written.numel() else None
+    ids = generate_continuations(model, documents, prefix_id=prefix_id)
+    return torch.isin(ids, new_ids.cpu()).double().mean().item() if ids.numel() else None
 
 
-def seen_less_often(new_ids: Int[Tensor, " new"], counts: Int[np.ndarray, " vocab"], *, times: int) -> int:
-    """New tokens that stand in the training samples fewer than so many times; `counts` has every id's occurrences."""
-    return int((counts[new_ids.cpu().numpy()] < times).sum())
+def count_rare_new_tokens(
+    new_ids: Int[Tensor, " new"], token_counts: Int[np.ndarray, " vocab"], *, min_count: int
+) -> int:
+    """Count the new tokens that the training samples contain fewer than `min_count` times.
+
+    Args:
+        new_ids: Ids of the new tokens.
+        token_counts: Occurrences of each id in the samples.
+        min_count: Occurrences that are enough.
+
+    Returns:
+        The number of new tokens.
+    """
+    return int((token_counts[new_ids.cpu().numpy()] < min_count).sum())
 
 
-@torch.inference_mode()
-def continuations(
-    model: nn.Module, documents: Sequence[Sequence[int]], *, prefix: int
+def generate_continuations(
+    model: PreTrainedModel, documents: Sequence[Sequence[int]], *, prefix_id: int
 ) -> Int[Tensor, "prompts length"]:
-    """The first `PROMPTS` documents that are long enough, continued by the likeliest token, `LENGTH` times.
+    """Continue the first `PROMPT_COUNT` documents that are long enough, greedily, by `CONTINUATION_LENGTH` tokens.
 
-    No end-of-sequence token stops them. The model is asked in evaluation mode, and left in the mode it was in.
+    No end-of-sequence token stops generation. It runs in evaluation mode, and leaves the model in the mode it was in.
+
+    Args:
+        model: A causal language model.
+        documents: Text as token ids.
+        prefix_id: The token before each document.
+
+    Returns:
+        The generated ids, on the CPU.
     """
-    inner: Any = model.model if isinstance(model, TrainableTables) else model
-    chosen = [[prefix, *document[:PROMPT]] for document in documents if len(document) >= PROMPT][:PROMPTS]
-    if not chosen:
-        return torch.empty(0, LENGTH, dtype=torch.int64)
-    ids = torch.tensor(chosen, device=inner.device)
-    with _evaluating(inner), _plainly_generating(inner):
-        found = inner.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=LENGTH
-        )
-    return found[:, ids.shape[1] :].cpu()
+    prompts = [[prefix_id, *document[:PROMPT_LENGTH]] for document in documents if len(document) >= PROMPT_LENGTH]
+    if not prompts:
+        return torch.empty(0, CONTINUATION_LENGTH, dtype=torch.int64)
+    ids = torch.tensor(prompts[:PROMPT_COUNT], device=model.device)
+    with _evaluation_mode(model), _default_generation_config(model):
+        new_ids = generate_ids(model, ids, torch.ones_like(ids), do_sample=False, max_new_tokens=CONTINUATION_LENGTH)
+    return new_ids.cpu()
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; each module's own mode outside."""
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Set evaluation mode inside the context, and each module's own mode outside."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -71,10 +89,10 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _plainly_generating(model: Any) -> Iterator[None]:
-    """Without what a model's folder says about generation: samplers, penalties, ends."""
-    own, model.generation_config = model.generation_config, GenerationConfig()
+def _default_generation_config(model: Any) -> Iterator[None]:
+    """Ignore the generation settings of the model's folder inside the context: sampling, penalties, end tokens."""
+    original, model.generation_config = model.generation_config, GenerationConfig()
     try:
         yield
     finally:
-        model.generation_config = own
+        model.generation_config = original

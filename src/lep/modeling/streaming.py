@@ -1,4 +1,4 @@
-"""One answer of a model, told while it is made, and how fast it came."""
+"""Stream one reply of a model while it is generated, and measure its speed."""
 
 from __future__ import annotations
 
@@ -11,74 +11,83 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from lep.errors import DataError
-from lep.modeling.loading import positions
+from lep.modeling.loading import get_max_position_embeddings
 
 
 @dataclass(frozen=True)
-class Said:
-    """An answer, without special tokens."""
+class Reply:
+    """A reply, without special tokens."""
 
     text: str
     tokens: int
-    """What the model made, the end included."""
+    """Generated tokens, the end-of-sequence token included."""
     seconds: float
 
 
-class _Teller(TextStreamer):
-    """Tells pieces of text as they become readable, and counts tokens."""
+class _CallbackStreamer(TextStreamer):
+    """Passes on pieces of text as soon as they are readable, and counts tokens."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, told: Callable[[str], None]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None]) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)  # pyright: ignore[reportArgumentType]
-        self.told = told
+        self.on_text = on_text
         self.tokens = -1  # the prompt comes first
         self.text = ""
 
     def put(self, value: Any) -> None:
+        """Override `TextStreamer.put`."""
         self.tokens += 1
         super().put(value)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Override `TextStreamer.on_finalized_text`."""
         self.text += text
-        self.told(text)
+        self.on_text(text)
 
 
-def speak(
+def stream_reply(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompt: Sequence[int],
+    prompt_ids: Sequence[int],
     *,
-    longest: int,
+    max_new_tokens: int,
     greedy: bool,
-    told: Callable[[str], None],
-) -> Said:
-    """Continue a prompt, by the model's own generation settings.
+    on_text: Callable[[str], None],
+) -> Reply:
+    """Continue a prompt with the model's own generation settings.
 
-    An interruption (Ctrl-C) while the model speaks ends the answer, not the program.
+    An interruption (Ctrl-C) during generation ends the reply, not the program.
 
     Args:
-        prompt: ids.
-        longest: tokens at the most; fewer where the model's positions end.
-        greedy: always take the likeliest token, whatever the settings say.
-        told: called with each piece of the answer.
+        model: The model, in evaluation mode.
+        tokenizer: Its tokenizer.
+        prompt_ids: The prompt as token ids.
+        max_new_tokens: Tokens of the reply at the most; fewer if the model's positions end before.
+        greedy: Decode greedily, whatever the generation settings say.
+        on_text: Called with each piece of the reply.
+
+    Returns:
+        The reply.
 
     Raises:
-        DataError: the prompt fills all positions of the model.
+        DataError: The prompt fills all positions of the model.
     """
-    most = positions(model)
-    room = longest if most is None else min(longest, most - len(prompt))
-    if room < 1:
-        raise DataError(f"{len(prompt):,} tokens so far, and the model has {most:,} positions: begin anew")
-    teller = _Teller(tokenizer, told)
-    ids, begun = torch.tensor([list(prompt)], device=model.device), perf_counter()
+    positions = get_max_position_embeddings(model)
+    limit = max_new_tokens if positions is None else min(max_new_tokens, positions - len(prompt_ids))
+    if limit < 1:
+        raise DataError(
+            f"the conversation has {len(prompt_ids):,} tokens, and the model {positions:,} positions; start a new one"
+        )
+    streamer = _CallbackStreamer(tokenizer, on_text)
+    ids, started = torch.tensor([list(prompt_ids)], device=model.device), perf_counter()
     try:
         with torch.inference_mode():
             model.generate(  # pyright: ignore[reportCallIssue]
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                max_new_tokens=room,
-                streamer=teller,
+                max_new_tokens=limit,
+                streamer=streamer,
                 **({"do_sample": False} if greedy else {}),
             )
     except KeyboardInterrupt:
-        teller.end()
-    return Said(teller.text, teller.tokens, perf_counter() - begun)
+        streamer.end()
+    return Reply(streamer.text, streamer.tokens, perf_counter() - started)

@@ -1,1 +1,1 @@
-"""Manifests → facts → figures → one self-contained page. Nothing here measures; everything here only tells."""
+"""Show results: the page of a run, tables for page and terminal, and model cards. Nothing here measures."""

@@ -1,103 +1,146 @@
-"""Where a number becomes words: one function a kind of number, so that page and terminal round alike."""
+"""Numbers as text: one function for each kind of number, so that the page, the card and the terminal round alike.
+
+Separators and units are those of the locale (babel). Digits are those of Python's own formatting: half-even rounding of
+the exact binary value.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
 
-from lep.reporting.i18n import numerals, say
+from babel import numbers
+from babel.units import format_unit
 
-NOTHING = "–"
-_SPACE = "\u00a0"
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+from lep.reporting.i18n import current_locale, gettext
 
+Formatter = Callable[[float | None], str]
+"""Formats one kind of number; a dash for None."""
 
-def decimal(value: float | None, places: int = 2) -> str:
-    """A plain number; a dash when it was not measured."""
-    return NOTHING if value is None or not math.isfinite(value) else numerals(f"{value:,.{places}f}")
-
-
-def symbols_per_token(value: float | None) -> str:
-    """Symbols per token, two places."""
-    return decimal(value, 2)
+NOT_MEASURED = "–"
+_NO_BREAK_SPACE = "\u00a0"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def bits_per_byte(value: float | None) -> str:
-    """Bits per byte, three places: differences that matter are in the second."""
-    return decimal(value, 3)
+def format_decimal(value: float | None, places: int = 2) -> str:
+    """Format a number.
+
+    Args:
+        value: The number.
+        places: Number of decimals.
+
+    Returns:
+        The text; a dash for None, NaN and infinity.
+
+    Example:
+        >>> format_decimal(1234.5)
+        '1,234.50'
+    """
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED
+    return numbers.format_decimal(Decimal(value), format=_number_pattern(places), locale=current_locale())
 
 
-def speed(value: float | None) -> str:
-    """Units per second, whole from a hundred on."""
-    return decimal(value, 0 if value is not None and value >= 100 else 1)
+def format_count(value: float | None) -> str:
+    """Format an integer with group separators."""
+    return format_decimal(value, 0)
 
 
-def score(value: float | None) -> str:
-    """A score of the benchmark, three places, as the paper has them."""
-    return decimal(value, 3)
+def format_characters_per_token(value: float | None) -> str:
+    """Format characters per token with two decimals."""
+    return format_decimal(value, 2)
 
 
-def signed(value: float | None, show: Callable[[float | None], str] = score) -> str:
-    """A difference, with its sign; a dash when there is none to tell."""
-    return NOTHING if value is None else f"{'−' if value < 0 else '+'}{show(abs(value))}"
+def format_bits_per_byte(value: float | None) -> str:
+    """Format bits per byte with three decimals: differences that matter are in the second."""
+    return format_decimal(value, 3)
 
 
-def ratio(value: float | None, reference: float | None) -> str:
-    """How many times the reference: `2.10 ×`, a dash where there is none."""
+def format_rate(value: float | None) -> str:
+    """Format units per second: an integer from 100 on, else with one decimal."""
+    return format_decimal(value, 0 if value is not None and value >= 100 else 1)
+
+
+def format_score(value: float | None) -> str:
+    """Format a benchmark score with three decimals, as in the paper."""
+    return format_decimal(value, 3)
+
+
+def format_signed(value: float | None, formatter: Formatter = format_score) -> str:
+    """Format a difference with its sign; a dash for None."""
+    return NOT_MEASURED if value is None else f"{'−' if value < 0 else '+'}{formatter(abs(value))}"
+
+
+def format_interval(interval: tuple[float, float], formatter: Formatter) -> str:
+    """Format both ends of an interval: `0.50–0.60`."""
+    return "–".join(map(formatter, interval))
+
+
+def format_ratio(value: float | None, reference: float | None) -> str:
+    """Format `value / reference` as a multiple: `2.10 ×`; a dash if one is missing or the reference is 0."""
     if value is None or not reference:
-        return NOTHING
-    return f"{decimal(value / reference, 2)}{_SPACE}×"
+        return NOT_MEASURED
+    return f"{format_decimal(value / reference, 2)}{_NO_BREAK_SPACE}×"
 
 
-def percent(share: float | None, places: int = 1) -> str:
-    """A share as per cent."""
-    return NOTHING if share is None or not math.isfinite(share) else f"{decimal(100 * share, places)}{_SPACE}%"
+def format_percent(share: float | None, places: int = 1) -> str:
+    """Format a share as a percentage with `places` decimals; a dash if it is None or not finite."""
+    if share is None or not math.isfinite(share):
+        return NOT_MEASURED
+    percentage = Decimal(100 * share)  # as a float, like Python's `%` format: 1/80 is 1.25 %, a tie
+    pattern = f"{_number_pattern(places)}{_NO_BREAK_SPACE}%"
+    return numbers.format_percent(percentage / 100, format=pattern, locale=current_locale())
 
 
-def interval(low: float, high: float) -> str:
-    """The ends of an interval of a share, in whole per cent."""
-    return f"{100 * low:.0f}–{100 * high:.0f}{_SPACE}%"
+def format_percent_interval(low: float, high: float) -> str:
+    """Format an interval of a share in whole percent: `65–76 %`."""
+    return f"{format_decimal(100 * low, 0)}–{format_percent(high, 0)}"
 
 
-def count(value: float | None) -> str:
-    """A whole number with separators."""
-    return decimal(value, 0)
-
-
-def magnitude(value: float) -> str:
-    """A large whole number in words: `1.2 million`."""
+def format_magnitude(value: float) -> str:
+    """Format a count, from a million on in words: `1.2 million`."""
     if value >= 1e9:
-        return say("{n} billion", n=decimal(value / 1e9, 1 if value < 1e11 else 0))
+        return gettext("{n} billion", n=format_decimal(value / 1e9, 1 if value < 1e11 else 0))
     if value >= 1e6:
-        return say("{n} million", n=decimal(value / 1e6, 1 if value < 1e8 else 0))
-    return count(value)
+        return gettext("{n} million", n=format_decimal(value / 1e6, 1 if value < 1e8 else 0))
+    return format_count(value)
 
 
-def condition(value: float | None) -> str:
-    """A condition number: whole, or a power of ten when it is large."""
+def format_condition_number(value: float | None) -> str:
+    """Format a condition number as an integer, from 100,000 on as a power of ten: `3.2 · 10¹⁶`."""
     if value is None or not math.isfinite(value) or value < 1e5:
-        return decimal(value, 0)
+        return format_decimal(value, 0)
     mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{numerals(mantissa)}{_SPACE}·{_SPACE}10{str(int(exponent)).translate(_RAISED)}"
+    power = f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+    return f"{format_decimal(float(mantissa), 1)}{_NO_BREAK_SPACE}·{_NO_BREAK_SPACE}{power}"
 
 
-def duration(seconds: float) -> str:
-    """Wall time, in the two units that matter."""
+def format_duration(seconds: float) -> str:
+    """Format wall time in its two largest units: `2 h 05 min`, `4 min 10 s`, `3.2 s`."""
     if seconds < 60:
-        return say("{n} s", n=decimal(seconds, 1 if seconds < 10 else 0))
-    whole = round(seconds)
-    if whole < 3600:
-        return say("{m} min {s} s", m=whole // 60, s=f"{whole % 60:02d}")
+        return gettext("{n} s", n=format_decimal(seconds, 1 if seconds < 10 else 0))
+    whole_seconds = round(seconds)
+    if whole_seconds < 3600:
+        return gettext("{m} min {s} s", m=whole_seconds // 60, s=f"{whole_seconds % 60:02d}")
     minutes = round(seconds / 60)
-    return say("{h} h {m} min", h=count(minutes // 60), m=f"{minutes % 60:02d}")
+    return gettext("{h} h {m} min", h=format_count(minutes // 60), m=f"{minutes % 60:02d}")
 
 
-def memory(value: float | None) -> str:
-    """Bytes in decimal units."""
+def format_bytes(value: float | None) -> str:
+    """Format a number of bytes in decimal units: kB, MB or GB; a dash for None."""
     if value is None:
-        return NOTHING
+        return NOT_MEASURED
     if value >= 1e9:
-        return say("{n} GB", n=decimal(value / 1e9, 1))
-    if value >= 1e6:
-        return say("{n} MB", n=decimal(value / 1e6, 0))
-    return say("{n} kB", n=decimal(value / 1e3, 1 if value < 1e4 else 0))
+        amount, unit, places = value / 1e9, "gigabyte", 1
+    elif value >= 1e6:
+        amount, unit, places = value / 1e6, "megabyte", 0
+    else:
+        amount, unit, places = value / 1e3, "kilobyte", 1 if value < 1e4 else 0
+    pattern = _number_pattern(places)
+    return format_unit(Decimal(amount), f"digital-{unit}", "short", format=pattern, locale=current_locale())
+
+
+def _number_pattern(places: int) -> str:
+    """Return the CLDR pattern of a number with group separators and `places` decimals."""
+    return f"#,##0.{'0' * places}" if places else "#,##0"

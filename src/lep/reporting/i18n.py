@@ -1,6 +1,6 @@
-"""The reader's language: phrases by gettext from `phrases/*.po`, names of languages and numerals by the CLDR.
+"""The language of the page: phrases by gettext from `phrases/*.po`, names of languages by CLDR (babel).
 
-Everything below speaks English unless it is called inside `speaking`; so do the terminal and the cards.
+The locale is English unless `use_locale` sets another one. The terminal and model cards are always in English.
 """
 
 from __future__ import annotations
@@ -17,52 +17,74 @@ from typing import Any
 from babel import Locale
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
-from babel.numbers import get_decimal_symbol, get_group_symbol
+from babel.numbers import format_decimal
 
-_SPOKEN: ContextVar[str] = ContextVar("spoken", default="en")
+_LOCALE: ContextVar[str] = ContextVar("locale", default="en")
 
 
 @contextmanager
-def speaking(language: str) -> Iterator[None]:
-    """Say everything in a language, by its code, until the end of the block."""
-    token = _SPOKEN.set(language)
+def use_locale(language: str) -> Iterator[None]:
+    """Set the locale for all functions of `lep.reporting` until the end of the block."""
+    token = _LOCALE.set(language)
     try:
         yield
     finally:
-        _SPOKEN.reset(token)
+        _LOCALE.reset(token)
 
 
-def say(phrase: str, **values: Any) -> str:
-    """A phrase, with values in the place of its `{names}`; in English where it is not translated."""
-    return _catalogue(_SPOKEN.get()).gettext(phrase).format(**values)
+def current_locale() -> str:
+    """Return the language code of the locale, which babel's functions take."""
+    return _LOCALE.get()
 
 
-def many(one: str, more: str, n: int, **values: Any) -> str:
-    """The form of a phrase that goes with a number, which is `n` in it."""
-    return _catalogue(_SPOKEN.get()).ngettext(one, more, n).format(n=numerals(f"{n:,}"), **values)
+def gettext(message: str, **values: Any) -> str:
+    """Translate a phrase, then replace its `{names}` by values. A phrase without a translation stays English."""
+    return _load_catalog(_LOCALE.get()).gettext(message).format(**values)
 
 
-def numerals(text: str) -> str:
-    """A number as Python formats it, with the separators of the language."""
-    language = _SPOKEN.get()
-    return text.translate({ord(","): get_group_symbol(language), ord("."): get_decimal_symbol(language)})
+def ngettext(singular: str, plural: str, n: int, **values: Any) -> str:
+    """Translate a phrase in the plural form for `n`.
+
+    Args:
+        singular: The English phrase for one.
+        plural: The English phrase for any other number.
+        n: The number; `{n}` in the phrase, formatted.
+        **values: Values of the other `{names}` in the phrase.
+
+    Returns:
+        The translated phrase.
+
+    Example:
+        >>> ngettext("{n} token", "{n} tokens", 1200)
+        '1,200 tokens'
+    """
+    phrase = _load_catalog(_LOCALE.get()).ngettext(singular, plural, n)
+    return phrase.format(n=format_decimal(n, locale=_LOCALE.get()), **values)
 
 
 def language_name(code: str) -> str:
-    """A language's name, or the code of what is none."""
-    return Locale.parse(_SPOKEN.get()).languages.get(code, code)
+    """Return the name of a language, or `code` itself if it is not a language code."""
+    return _get_locale(_LOCALE.get()).languages.get(code, code)
 
 
-def in_language(code: str) -> str:
-    """A language's name after a preposition: `in Russian`, `на русском`."""
-    name = language_name(code)
-    if _SPOKEN.get() != "ru":
-        return f"in {name}"
-    return f"на {name.removesuffix('ий')}ом" if name.endswith("ий") else f"на языке {name}"
+def format_in_language(code: str) -> str:
+    """Return the name of a language with its preposition: `in Russian`, `на русском`.
+
+    Catalogs translate `in Russian`, `in English` … as whole phrases, since the form of the name depends on the
+    language. For a language without such a phrase they translate `in {language}`.
+    """
+    phrase = f"in {_get_locale('en').languages.get(code, code)}"
+    translation = _load_catalog(_LOCALE.get()).gettext(phrase)
+    return gettext("in {language}", language=language_name(code)) if translation == phrase else translation
 
 
 @cache
-def _catalogue(language: str) -> NullTranslations:
+def _get_locale(language: str) -> Locale:
+    return Locale.parse(language)
+
+
+@cache
+def _load_catalog(language: str) -> NullTranslations:
     if language == "en":
         return NullTranslations()
     source = (resources.files("lep.reporting") / "phrases" / f"{language}.po").read_bytes()

@@ -1,1 +1,1 @@
-"""The typed result of each stage, written by stages and read by the command line, the page and the model card."""
+"""The typed result of each stage: written by stages, read by the command line, the page and the model card."""

@@ -1,150 +1,155 @@
-"""Speed, memory and side effects as `evaluate` writes them into its manifest. None stands for what was not measured."""
+"""Speed, memory and side effects in the result of `evaluate`. What was not measured is `None`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True)
-class Value:
-    """A measure, with its 95 % interval where there is one."""
-
-    value: float
-    interval: tuple[float, float] | None = None
+from lep.results.statistics import Difference, FractionEstimate, MeasuredValue, Ratio
 
 
 @dataclass(frozen=True)
-class Change:
-    """A model's measure less its reference's on the same items, with the 95 % interval of that where there is one."""
+class TokensPerSecond:
+    """Throughput of one model, all prompts of a batch together."""
 
-    difference: float
-    interval: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A model's measure over its reference's, as both were measured together."""
-
-    ratio: float
-    interval: tuple[float, float] | None = None
+    prefill: MeasuredValue
+    """Prompt tokens, until the logits of the first new token."""
+    decode: MeasuredValue
+    """New tokens after the first one."""
 
 
 @dataclass(frozen=True)
-class Memory:
-    """In bytes."""
+class TokensPerSecondRatios:
+    """Throughput of a model over its reference's."""
 
-    weights: int
-    peak: int | None = None
-    """Of the accelerator."""
+    prefill: Ratio
+    decode: Ratio
 
 
 @dataclass(frozen=True)
-class Context:
-    """How far a model sees."""
+class MemorySummary:
+    """Memory of one model, in bytes."""
+
+    weight_bytes: int
+    peak_bytes: int | None = None
+    """Peak memory of the accelerator."""
+    kv_cache_bytes_per_token: float | None = None
+    """What each token adds to the cache: 0 if its size is fixed, `None` if the model returns no cache."""
+    kv_cache_fixed_bytes: float | None = None
+    """The part of the cache that does not grow."""
+
+
+@dataclass(frozen=True)
+class ContextLength:
+    """How many tokens a model can attend to."""
 
     tokens: int | None = None
     sliding_window: int | None = None
+    """Context of the layers with sliding-window attention; `None` if there are none."""
 
 
 @dataclass(frozen=True)
-class OfText:
-    """What a model's tokens make of one kind of text."""
+class TextEfficiency:
+    """Efficiency on one kind of text."""
 
-    symbols_per_token: Value
-    bytes_per_token: Value
-    reading: Value
+    characters_per_token: MeasuredValue
+    bytes_per_token: MeasuredValue
+    prefill: MeasuredValue
     """Characters per second."""
-    writing: Value
+    decode: MeasuredValue
     """Characters per second."""
-    cache_per_1000_characters: float | None = None
-    """Bytes."""
+    kv_cache_bytes_per_1000_characters: float | None = None
     context_characters: float | None = None
 
 
 @dataclass(frozen=True)
-class Efficient:
-    """One model; `tokens_per_second` of `reading` and `writing`."""
+class ModelEfficiency:
+    """Efficiency of one model."""
 
-    tokens_per_second: Mapping[str, Value]
-    memory: Memory
-    context: Context
-    texts: Mapping[str, OfText]
+    tokens_per_second: TokensPerSecond
+    memory: MemorySummary
+    context: ContextLength
+    texts: Mapping[str, TextEfficiency]
 
 
 @dataclass(frozen=True)
-class RatiosOfText:
+class TextEfficiencyRatios:
     """A model over its reference on one kind of text."""
 
-    symbols_per_token: Ratio
-    reading: Ratio
-    writing: Ratio
-    cache_per_1000_characters: Ratio | None = None
+    characters_per_token: Ratio
+    prefill: Ratio
+    decode: Ratio
+    kv_cache_bytes_per_1000_characters: Ratio | None = None
     context_characters: Ratio | None = None
 
 
 @dataclass(frozen=True)
-class Ratios:
+class EfficiencyRatios:
     """A model over its reference."""
 
-    against: str
-    tokens_per_second: Mapping[str, Ratio]
-    weights: Ratio
-    texts: Mapping[str, RatiosOfText]
+    reference: str
+    tokens_per_second: TokensPerSecondRatios
+    weight_bytes: Ratio
+    texts: Mapping[str, TextEfficiencyRatios]
 
 
 @dataclass(frozen=True)
-class Timed:
-    """How speed was measured."""
+class ThroughputProtocol:
+    """How speed was measured: the settings of `evaluate.efficiency`, and the device."""
 
     language: str
-    prompts: int
+    batch_size: int
     prompt_tokens: int
-    new_tokens: int
+    generated_tokens: int
     rounds: int
     device: str
+    threads: int | None = None
+    """Threads of the processor; `None` on an accelerator."""
 
 
 @dataclass(frozen=True)
-class Efficiency:
-    """Speed and memory."""
+class EfficiencyResults:
+    """Speed and memory of all models."""
 
-    settings: Timed
-    models: Mapping[str, Efficient]
-    ratios: Mapping[str, Ratios] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of items, with its 95 % interval."""
-
-    score: float
-    interval: tuple[float, float]
-    items: int
+    settings: ThroughputProtocol
+    models: Mapping[str, ModelEfficiency]
+    ratios: Mapping[str, EfficiencyRatios] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Affected:
-    """What one model does besides: bits per byte by text, probes by name, answers in another script than expected, by
-    where they come from and the script."""
+class TextSize:
+    """How much of a text was measured."""
 
-    bits_per_byte: Mapping[str, Value]
-    probes: Mapping[str, Share] = field(default_factory=dict)
-    wrong_script: Mapping[str, Mapping[str, Share]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class AffectedLess:
-    """The same less the reference's; more bits are worse."""
-
-    against: str
-    bits_per_byte: Mapping[str, Change]
-    probes: Mapping[str, Change] = field(default_factory=dict)
+    documents: int
+    characters: int
+    bytes: int
 
 
 @dataclass(frozen=True)
-class SideEffects:
-    """What an adaptation does to other languages and abilities."""
+class ModelSideEffects:
+    """Side effects in one model."""
 
-    models: Mapping[str, Affected]
-    differences: Mapping[str, AffectedLess] = field(default_factory=dict)
+    bits_per_byte: Mapping[str, MeasuredValue]
+    """By text."""
+    probes: Mapping[str, FractionEstimate] = field(default_factory=dict)
+    """Accuracy by probe."""
+    wrong_script: Mapping[str, Mapping[str, FractionEstimate]] = field(default_factory=dict)
+    """Answers in another script than expected, by source of the answers and expected script."""
+
+
+@dataclass(frozen=True)
+class SideEffectDifferences:
+    """Side effects in a model minus those in its reference; more bits are worse."""
+
+    reference: str
+    bits_per_byte: Mapping[str, Difference]
+    probes: Mapping[str, Difference] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SideEffectResults:
+    """Effects of an adaptation on other languages and abilities, in all models."""
+
+    models: Mapping[str, ModelSideEffects]
+    differences: Mapping[str, SideEffectDifferences] = field(default_factory=dict)
+    texts: Mapping[str, TextSize] = field(default_factory=dict)

@@ -1,22 +1,23 @@
-"""What `evaluate` writes as `numbers` into its manifest, as values. None stands for what was not measured."""
+"""Result of `evaluate`. What was not measured is `None`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lep.results.efficiency import Change, Efficiency, Ratio, SideEffects
+from lep.results.efficiency import EfficiencyResults, SideEffectResults
+from lep.results.statistics import Difference, Ratio
 
-MICRO = "Micro-Avg"
-COLUMNS: tuple[str, ...] = (MICRO, "DaruMMLU", "DaruMERA", "DaruSum", "DaruCopy-EN", "DaruCopy-RU")
+MICRO_AVERAGE = "Micro-Avg"
+BENCHMARK_COLUMNS: tuple[str, ...] = (MICRO_AVERAGE, "DaruMMLU", "DaruMERA", "DaruSum", "DaruCopy-EN", "DaruCopy-RU")
 """The averages of the benchmark, in the order of the paper's tables."""
-PREFIX = "darumeru_"
-"""Of the names of its tasks."""
+TASK_PREFIX = "darumeru_"
+"""Prefix of the names of its tasks."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """Share of items answered right, with its 95 % interval."""
+class Accuracy:
+    """Fraction of items answered correctly, with its 95 % interval."""
 
     correct: int
     items: int
@@ -26,7 +27,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Speed:
+class GenerationSpeed:
     """Generation speed of one model."""
 
     tokens_per_second: float
@@ -34,28 +35,29 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Model:
-    """What was measured on one model; none: not measured."""
+class ModelEvaluation:
+    """Held-out text, skills and speed of one model."""
 
-    symbols_per_token: Mapping[str, float]
+    characters_per_token: Mapping[str, float]
     bits_per_byte: Mapping[str, float]
-    skills: Mapping[str, Score] | None = None
-    speed: Speed | None = None
+    skills: Mapping[str, Accuracy] | None = None
+    """By skill, and `all`."""
+    speed: GenerationSpeed | None = None
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ScoreEstimate:
     """A score between 0 and 1, with its 95 % interval."""
 
     score: float
     interval: tuple[float, float]
     missing: tuple[str, ...] = ()
-    """Tasks without a score, that an average leaves out."""
+    """Tasks without a score, which an average leaves out."""
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One task of the benchmark: its score, or what went wrong."""
+    """One task of the benchmark: its score, or why it has none."""
 
     group: str
     score: float | None = None
@@ -64,110 +66,116 @@ class TaskScore:
     error: str = ""
 
     @property
-    def estimate(self) -> Estimate | None:
-        """None: the task failed."""
-        return None if self.score is None or self.interval is None else Estimate(self.score, self.interval)
+    def estimate(self) -> ScoreEstimate | None:
+        """Score and interval; `None`: the task failed."""
+        return None if self.score is None or self.interval is None else ScoreEstimate(self.score, self.interval)
 
 
 @dataclass(frozen=True)
-class Benchmarked:
-    """One model's scores, and how they were asked for."""
+class ModelBenchmarkScores:
+    """Benchmark scores of one model, and how it was prompted."""
 
-    shots: int
+    num_fewshot: int
     chat_template: bool
     tasks: Mapping[str, TaskScore]
-    groups: Mapping[str, Estimate]
-    micro: Estimate | None = None
+    groups: Mapping[str, ScoreEstimate]
+    micro_average: ScoreEstimate | None = None
     missing: tuple[str, ...] = ()
-    """Of the 17 tasks those without a score, asked for or not."""
+    """Tasks of the 17 without a score, whether they were selected or not."""
 
     @property
-    def averages(self) -> Mapping[str, Estimate]:
+    def averages(self) -> Mapping[str, ScoreEstimate]:
         """The Micro-Avg, where there is one, and the groups."""
-        return {**({MICRO: self.micro} if self.micro else {}), **self.groups}
+        return {**({MICRO_AVERAGE: self.micro_average} if self.micro_average else {}), **self.groups}
 
 
 @dataclass(frozen=True)
-class Changes:
-    """One model against its reference."""
+class ScoreDifferences:
+    """Benchmark scores of one model minus those of its reference."""
 
-    against: str
-    tasks: Mapping[str, Change]
-    groups: Mapping[str, Change]
-    micro: Change | None = None
+    reference: str
+    tasks: Mapping[str, Difference]
+    groups: Mapping[str, Difference]
+    micro_average: Difference | None = None
 
     @property
-    def averages(self) -> Mapping[str, Change]:
-        """Of the Micro-Avg, where there is one, and of the groups."""
-        return {**({MICRO: self.micro} if self.micro else {}), **self.groups}
+    def averages(self) -> Mapping[str, Difference]:
+        """The differences of the Micro-Avg, where there is one, and of the groups."""
+        return {**({MICRO_AVERAGE: self.micro_average} if self.micro_average else {}), **self.groups}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """How the benchmark was set."""
+class BenchmarkProtocol:
+    """How the benchmark was run."""
 
     variant: str
     """`paper` or `scripts`: whose metrics, where the paper's text and its scripts differ."""
     limit: int | None = None
-    """Items of each task at the most."""
+    """Maximum number of items per task."""
     data: str | None = None
-    """The folder that the items were read from; none: the hub."""
+    """The folder with the items; `None`: the hub."""
+    seed: int = 0
+    """Seed of the bootstrap."""
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """Darumeru."""
+class BenchmarkResults:
+    """Darumeru scores of all models."""
 
-    settings: Asked
-    models: Mapping[str, Benchmarked]
-    differences: Mapping[str, Changes] = field(default_factory=dict)
+    settings: BenchmarkProtocol
+    models: Mapping[str, ModelBenchmarkScores]
+    differences: Mapping[str, ScoreDifferences] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Output:
-    """What a model wrote; untrusted text."""
+class GeneratedText:
+    """Text generated by a model, without special tokens; untrusted."""
 
     text: str
     tokens: int
+    """Generated tokens, without the end-of-sequence token and padding."""
+    truncated: bool = False
+    """Whether generation stopped at the maximum number of tokens."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One item and what each model answered."""
+class ItemAnswers:
+    """One item and the answer of each model."""
 
     skill: str
     prompt: str
     expected: str
-    answers: Mapping[str, Output]
+    answers: Mapping[str, GeneratedText]
 
 
 @dataclass(frozen=True)
-class Continuation:
-    """One opening and how each model continues it."""
+class PromptContinuations:
+    """The beginning of a text and how each model continues it."""
 
     prompt: str
-    texts: Mapping[str, Output]
+    outputs: Mapping[str, GeneratedText]
+    language: str = ""
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """Numbers of `evaluate`; the first model is the one that ratios refer to."""
+class EvaluationResult:
+    """Result of `evaluate`; ratios of the main table refer to the first model."""
 
-    models: Mapping[str, Model]
-    answers: tuple[Answer, ...] = ()
-    continuations: tuple[Continuation, ...] = ()
-    benchmark: Benchmark | None = None
-    efficiency: Efficiency | None = None
-    side_effects: SideEffects | None = None
+    models: Mapping[str, ModelEvaluation]
+    answers: tuple[ItemAnswers, ...] = ()
+    continuations: tuple[PromptContinuations, ...] = ()
+    benchmark: BenchmarkResults | None = None
+    efficiency: EfficiencyResults | None = None
+    side_effects: SideEffectResults | None = None
 
     def languages(self) -> tuple[str, ...]:
-        """All languages that a model was measured in, in the order of their first mention."""
-        seen = (key for model in self.models.values() for key in (*model.symbols_per_token, *model.bits_per_byte))
-        return tuple(dict.fromkeys(seen))
+        """Return all languages that a model was measured in, in order of first mention."""
+        names = (name for model in self.models.values() for name in (*model.characters_per_token, *model.bits_per_byte))
+        return tuple(dict.fromkeys(names))
 
-    def times_as_fast(self, name: str, *, against: str) -> Ratio | None:
-        """Characters written per second over another model's, both measured by turns; none: they were not."""
-        ratios = self.efficiency.ratios.get(name) if self.efficiency else None
-        if self.efficiency is None or ratios is None or ratios.against != against:
+    def compute_speedup(self, model_name: str, *, reference: str) -> Ratio | None:
+        """Return generated characters per second over the reference's; `None` where they were not measured in turns."""
+        ratios = self.efficiency.ratios.get(model_name) if self.efficiency else None
+        if self.efficiency is None or ratios is None or ratios.reference != reference:
             return None
-        return ratios.texts[self.efficiency.settings.language].writing
+        return ratios.texts[self.efficiency.settings.language].decode

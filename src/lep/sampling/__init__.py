@@ -1,1 +1,1 @@
-"""Teacher answers and their scores, for self-distillation."""
+"""Generate and score answers of a teacher model, for self-distillation and best-of-n sampling."""

@@ -1,4 +1,4 @@
-"""Prompts are answered, the answers judged, and of each prompt's candidates the best is kept, if it is good enough."""
+"""Generate several answers to each prompt, score them, and select the best one if it is good enough."""
 
 from __future__ import annotations
 
@@ -9,104 +9,113 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lep.data.conversations import Conversation, Message, turns
-from lep.modeling.generation import Answer
-from lep.sampling.backends import Answerer, Decoding, NoAnswer, answer_all
-from lep.sampling.llm_judge import grade_by_model
-from lep.sampling.rule_judge import Grade, grade_by_rules
+from lep.data.conversations import Conversation, Message, to_chat_messages
+from lep.results.evaluation import GeneratedText
+from lep.sampling.backends import ChatBackend, DecodingConfig, Failure, complete_all
+from lep.sampling.llm_judge import score_by_llm
+from lep.sampling.rule_judge import Score, score_by_rules
 
-ANSWERING, JUDGING = "answering.jsonl", "judging.jsonl"
-"""What was said so far: files that are of no use when all is done."""
+COMPLETIONS_FILE, JUDGMENTS_FILE = "completions.jsonl", "judgments.jsonl"
+"""Work files, which are needed only to resume an interrupted run."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """An answer with its grade."""
+class ScoredAnswer:
+    """An answer and its score."""
 
     prompt: Conversation
-    answer: Answer | NoAnswer
-    grade: Grade
-    kept: bool
+    answer: GeneratedText | Failure
+    score: Score
+    selected: bool
 
     @property
-    def said(self) -> tuple[Message, ...]:
-        """The answer as a message; nothing where there is none."""
-        return (Message("assistant", self.answer.text.strip()),) if isinstance(self.answer, Answer) else ()
+    def answer_messages(self) -> tuple[Message, ...]:
+        """Return the answer as a message; nothing for a failure."""
+        return (Message("assistant", self.answer.text.strip()),) if isinstance(self.answer, GeneratedText) else ()
 
-    def conversation(self, *, source: str) -> Conversation:
-        """Prompt and answer, of which the answer is learnt."""
-        given = self.prompt.messages
-        return Conversation((*given, *self.said), self.prompt.place, source, first_answer=len(given))
+    def to_conversation(self, *, source: str) -> Conversation:
+        """Return prompt and answer as a conversation in which only the answer is trained on."""
+        prompt = self.prompt.messages
+        return Conversation(
+            (*prompt, *self.answer_messages), self.prompt.place, source, first_trained_message=len(prompt)
+        )
 
-    def row(self) -> dict[str, Any]:
-        """For a file: prompt and completion, and what was thought of it."""
+    def to_row(self) -> dict[str, Any]:
+        """Return a row of a file, in trl's prompt-completion format, with the score."""
         return {
-            "prompt": self.prompt.turns,
-            "completion": turns(self.said),
+            "prompt": self.prompt.chat_messages,
+            "completion": to_chat_messages(self.answer_messages),
             "place": self.prompt.place,
-            "grade": self.grade.value,
-            "faults": list(self.grade.faults),
-            "words": self.grade.words,
-            "kept": self.kept,
+            "score": self.score.value,
+            "issues": list(self.score.issues),
+            "explanation": self.score.explanation,
+            "selected": self.selected,
         }
 
 
-def answer_and_judge(
+def generate_and_score(
     prompts: Sequence[Conversation],
     *,
-    teacher: Answerer,
-    judge: Answerer | None,
-    decoding: Decoding,
-    candidates: int,
-    threshold: int,
+    teacher: ChatBackend,
+    judge: ChatBackend | None,
+    decoding: DecodingConfig,
+    num_candidates: int,
+    min_score: int,
     folder: Path,
-) -> list[Judged]:
-    """Every answer to every prompt, by prompt, then by candidate; goes on after what `folder` holds.
-
-    Kept is, of a prompt's candidates, the first of those with the highest grade, unless that is below the threshold.
+) -> list[ScoredAnswer]:
+    """Generate and score answers, and select the best of each prompt: the first one with the highest score.
 
     Args:
-        prompts: end on the user.
-        teacher: answers them.
-        judge: grades the answers; none: rules do.
-        decoding: greedy, or sampled where there are several candidates.
-        candidates: answers to each prompt.
-        threshold: the lowest grade that is kept.
-        folder: gets what was said, as it comes.
+        prompts: Each ends on the user.
+        teacher: Generates the answers.
+        judge: Scores them; None: rules do.
+        decoding: Greedy, or sampling for several candidates.
+        num_candidates: Answers to each prompt.
+        min_score: Prompts whose best answer has a lower score get none selected.
+        folder: Gets the work files; a run that finds them continues after them.
+
+    Returns:
+        All answers, by prompt, then by candidate.
     """
-    asked = [(prompt.turns, prompt.place) for prompt in prompts]
-    said = answer_all(
-        teacher, asked, decoding=decoding, file=folder / ANSWERING, label="answering", candidates=candidates
+    completions = complete_all(
+        teacher,
+        [(prompt.chat_messages, prompt.place) for prompt in prompts],
+        decoding=decoding,
+        file=folder / COMPLETIONS_FILE,
+        label="answering",
+        num_candidates=num_candidates,
     )
-    every = [(prompt, answer) for prompt, answers in zip(prompts, said, strict=True) for answer in answers]
+    answers = [
+        (prompt, answer) for prompt, candidates in zip(prompts, completions, strict=True) for answer in candidates
+    ]
     if judge is None:
-        grades = [grade_by_rules(prompt.turns, answer) for prompt, answer in every]
+        scores = [score_by_rules(prompt.chat_messages, answer) for prompt, answer in answers]
     else:
-        answered = [(prompt.turns, answer, prompt.place) for prompt, answer in every]
-        grades = grade_by_model(judge, answered, file=folder / JUDGING)
-    bounds = range(0, len(grades) + 1, candidates)
-    kept = {_best(grades, start=start, end=end, threshold=threshold) for start, end in pairwise(bounds)}
+        to_judge = [(prompt.chat_messages, answer, prompt.place) for prompt, answer in answers]
+        scores = score_by_llm(judge, to_judge, file=folder / JUDGMENTS_FILE)
+    bounds = range(0, len(scores) + 1, num_candidates)
+    selected = {_select_best(scores, start=start, end=end, min_score=min_score) for start, end in pairwise(bounds)}
     return [
-        Judged(prompt, answer, grade, kept=number in kept)
-        for number, ((prompt, answer), grade) in enumerate(zip(every, grades, strict=True))
+        ScoredAnswer(prompt, answer, score, selected=i in selected)
+        for i, ((prompt, answer), score) in enumerate(zip(answers, scores, strict=True))
     ]
 
 
-def dropped(judged: Sequence[Judged], *, threshold: int) -> Counter[str]:
-    """How many answers are not kept, by what is wrong with them; one can have several faults."""
-    found: Counter[str] = Counter()
-    for one in judged:
-        if one.kept:
+def count_rejections(answers: Sequence[ScoredAnswer], *, min_score: int) -> Counter[str]:
+    """Count the answers that are not selected by their issues; an answer can have several."""
+    counts: Counter[str] = Counter()
+    for answer in answers:
+        if answer.selected:
             continue
-        if (one.grade.value or 0) >= threshold:
-            found["not the best"] += 1
+        if (answer.score.value or 0) >= min_score:
+            counts["not the best"] += 1
         else:
-            found.update(one.grade.faults or (f"grade {one.grade.value}",))
-    return found
+            counts.update(answer.score.issues or (f"score {answer.score.value}",))
+    return counts
 
 
-def _best(grades: Sequence[Grade], *, start: int, end: int, threshold: int) -> int | None:
-    """The number of the first of the best grades from `start` to `end`; none when it is below the threshold."""
-    values = [grade.value or 0 for grade in grades[start:end]]
+def _select_best(scores: Sequence[Score], *, start: int, end: int, min_score: int) -> int | None:
+    """Return the index of the first of the highest scores from `start` to `end`; None if it is below the minimum."""
+    values = [score.value or 0 for score in scores[start:end]]
     highest = max(values)
-    return start + values.index(highest) if highest >= threshold else None
+    return start + values.index(highest) if highest >= min_score else None

@@ -1,4 +1,4 @@
-"""Grades of answers, from 1 to 5, by a model that reads them."""
+"""Score answers from 1 to 5 by a language model."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from lep.modeling.generation import Answer
-from lep.sampling.backends import Answerer, Decoding, Messages, NoAnswer, answer_all
-from lep.sampling.rule_judge import Grade, grade_by_rules
+from lep.results.evaluation import GeneratedText
+from lep.sampling.backends import ChatBackend, DecodingConfig, Failure, Messages, complete_all
+from lep.sampling.rule_judge import Score, score_by_rules
 
 JUDGE_PROMPT = """\
 You grade the last answer of a conversation between a user and an assistant.
@@ -30,48 +30,54 @@ Say in one short sentence what is good or bad about the answer. Then end with a 
 one whole number from 1 to 5:
 Grade: N
 """
-"""What a judge is asked."""
+"""The prompt of the judge."""
 
-_GRADE = re.compile(r"\**Grade:\**\s*([1-5])\**\.?")
-_VERDICT = 256
-"""Tokens that a judge may take."""
+_SCORE_LINE = re.compile(r"\**Grade:\**\s*([1-5])\**\.?")
+_MAX_JUDGE_TOKENS = 256
 
 
-def grade_by_model(
-    judge: Answerer, answered: Sequence[tuple[Messages, Answer | NoAnswer, str]], *, file: Path
-) -> list[Grade]:
-    """Grades by a judge, greedily; of answers that are empty or were cut it is not asked: there, rules are enough.
+def score_by_llm(
+    judge: ChatBackend, answers: Sequence[tuple[Messages, GeneratedText | Failure, str]], *, file: Path
+) -> list[Score]:
+    """Score answers by a judge with greedy decoding; empty and truncated answers are scored by rules.
 
     Args:
-        judge: a model that can follow `JUDGE_PROMPT`.
-        answered: prompts, their answers, and the place of the prompt.
-        file: keeps the judge's words, one by one; see `lep.sampling.backends.answer_all`.
+        judge: A model that can follow `JUDGE_PROMPT`.
+        answers: Prompt, answer, and the place of the prompt.
+        file: Gets the judge's replies as they come; see `lep.sampling.backends.complete_all`.
+
+    Returns:
+        A score for each answer.
     """
-    grades: dict[int, Grade] = {}
-    asked: dict[int, tuple[Messages, str]] = {}
-    for number, (prompt, answer, place) in enumerate(answered):
-        form = grade_by_rules(prompt, answer)
-        if isinstance(answer, NoAnswer) or answer.cut or form.value is None:
-            grades[number] = form
+    scores: dict[int, Score] = {}
+    requests: dict[int, tuple[Messages, str]] = {}
+    for i, (prompt, answer, place) in enumerate(answers):
+        rule_score = score_by_rules(prompt, answer)
+        if isinstance(answer, Failure) or answer.truncated or rule_score.value is None:
+            scores[i] = rule_score
         else:
-            asked[number] = [{"role": "user", "content": question(prompt, answer)}], place
-    decoding = Decoding(longest=_VERDICT)
-    said = answer_all(judge, list(asked.values()), decoding=decoding, file=file, label="judging")
-    grades |= {number: read_verdict(one[0]) for number, one in zip(asked, said, strict=True)}
-    return [grades[number] for number in range(len(answered))]
+            requests[i] = [{"role": "user", "content": build_judge_message(prompt, answer)}], place
+    decoding = DecodingConfig(max_new_tokens=_MAX_JUDGE_TOKENS)
+    replies = complete_all(judge, list(requests.values()), decoding=decoding, file=file, label="judging")
+    scores |= {i: parse_judge_reply(candidates[0]) for i, candidates in zip(requests, replies, strict=True)}
+    return [scores[i] for i in range(len(answers))]
 
 
-def question(prompt: Messages, answer: Answer) -> str:
-    """What the judge is asked about an answer."""
+def build_judge_message(prompt: Messages, answer: GeneratedText) -> str:
+    """Return the message that asks a judge to score an answer."""
     conversation = "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
     return JUDGE_PROMPT.format(conversation=conversation, answer=answer.text.strip())
 
 
-def read_verdict(said: Answer | NoAnswer) -> Grade:
-    """The grade that stands alone in the last line, with the words before it; nothing else is taken for a grade."""
-    if isinstance(said, NoAnswer):
-        return Grade(None, ("no grade",), said.reason)
-    *words, last = said.text.strip().splitlines() or [""]
-    if not (found := _GRADE.fullmatch(last.strip())):
-        return Grade(None, ("no grade",), said.text)
-    return Grade(int(found[1]), words=" ".join(" ".join(words).split()))
+def parse_judge_reply(reply: GeneratedText | Failure) -> Score:
+    r"""Parse the score of a reply, which must be the only content of its last line; the text before explains it.
+
+    >>> parse_judge_reply(GeneratedText("Right and short.\nGrade: 5", tokens=9))
+    Score(value=5, issues=(), explanation='Right and short.')
+    """
+    if isinstance(reply, Failure):
+        return Score(None, ("no score",), reply.reason)
+    *lines, last = reply.text.strip().splitlines() or [""]
+    if not (match := _SCORE_LINE.fullmatch(last.strip())):
+        return Score(None, ("no score",), reply.text)
+    return Score(int(match[1]), explanation=" ".join(" ".join(lines).split()))

@@ -1,4 +1,4 @@
-"""Answers of a model that is served elsewhere and speaks OpenAI's protocol, by the `openai` package."""
+"""Generate answers with a model behind an OpenAI-compatible server, by the `openai` package."""
 
 from __future__ import annotations
 
@@ -8,139 +8,160 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lep.config.endpoint import Endpoint
 from lep.errors import EndpointError
-from lep.extras import need
-from lep.modeling.generation import Answer
-from lep.sampling.backends import Asked, Decoding, Keep, Messages, NoAnswer
+from lep.extras import require_extra
+from lep.results.evaluation import GeneratedText
+from lep.sampling.backends import DecodingConfig, Failure, Messages, OnResult, Request
 
-RETRIES = 5
-"""Of a request that failed, by the client, after half a second, a second, and so on up to eight."""
+MAX_RETRIES = 5
+"""Of a failed request, by the client, after half a second, a second, and so on up to eight seconds."""
 
-_CONNECTING, _LONGEST_WAIT = 10.0, 3600.0
-"""Seconds to reach the server, and for one answer: a busy server keeps requests in a queue."""
+_CONNECT_TIMEOUT, _REQUEST_TIMEOUT = 10.0, 3600.0
+"""Seconds to connect, and for one answer: a busy server queues requests."""
 
-_REFUSED, _ABSENT, _TOO_MANY = (401, 403), 404, 429
-"""HTTP's codes for what no other prompt would change."""
+_UNAUTHORIZED, _NOT_FOUND, _RATE_LIMITED = (401, 403), 404, 429
+"""HTTP status codes that no other prompt would change."""
 
-_LONGEST_WORDS = 300
-"""Characters of what a server says about an error: some say a whole page."""
+_MAX_ERROR_CHARACTERS = 300
+"""Limit of an error text of a server, which can be a whole page."""
 
-_KNOCK = ({"role": "user", "content": "Hello"},)
+_PING_MESSAGES = ({"role": "user", "content": "Hello"},)
 
 
 @dataclass(frozen=True)
-class Served:
-    """A served model. Its key is read from the environment, sent to the server, and goes nowhere else."""
+class OpenAIBackend:
+    """A served model. Its API key is read from the environment, sent to the server, and stored nowhere."""
 
-    endpoint: Endpoint
+    base_url: str
+    """Address before `/chat/completions`."""
+    model: str
+    """Name under which the server has the model."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable with the API key."""
+    max_concurrent_requests: int = 16
 
-    def answer(
-        self, asked: Sequence[Asked], *, decoding: Decoding, done: Collection[tuple[int, int]], keep: Keep
+    def complete(
+        self,
+        requests: Sequence[Request],
+        *,
+        decoding: DecodingConfig,
+        done_keys: Collection[tuple[int, int]],
+        on_result: OnResult,
     ) -> None:
-        """See `lep.sampling.backends.Answerer`.
+        """Answer the requests; see `lep.sampling.backends.ChatBackend`.
+
+        Args:
+            requests: All requests, in order.
+            decoding: How the answers are decoded.
+            done_keys: Keys of the requests that are answered.
+            on_result: Called once for each other request.
 
         Raises:
-            EndpointError: it cannot be reached, refuses the key, has no such model, or does not answer any more.
-            UsageError: the package `openai` is not there.
+            EndpointError: The server cannot be reached, refuses the key, has no such model, or stops answering.
+            UsageError: The package `openai` is not installed.
         """
-        left = [one for one in asked if one.key not in done]
-        asyncio.run(self._answer(left, decoding=decoding, keep=keep))
+        remaining = [request for request in requests if request.key not in done_keys]
+        asyncio.run(self._complete_concurrently(remaining, decoding=decoding, on_result=on_result))
 
-    async def _answer(self, left: Sequence[Asked], *, decoding: Decoding, keep: Keep) -> None:
-        """As many requests at once as the endpoint may get; the first error ends all."""
-        key = os.environ.get(self.endpoint.key_variable)
-        openai = _openai()
+    async def _complete_concurrently(
+        self, requests: Sequence[Request], *, decoding: DecodingConfig, on_result: OnResult
+    ) -> None:
+        """Send as many requests at once as allowed; the first error ends all."""
+        api_key = os.environ.get(self.api_key_env)
+        openai = _import_openai()
         async with openai.AsyncOpenAI(
-            base_url=self.endpoint.url,
-            api_key=key or "none",
-            max_retries=RETRIES,
-            timeout=openai.Timeout(_LONGEST_WAIT, connect=_CONNECTING),
-        ) as client:
-            line = _Line(client, self.endpoint, key)
-            await line.knock(decoding)
-            waiting = iter(left)
+            base_url=self.base_url,
+            api_key=api_key or "none",
+            max_retries=MAX_RETRIES,
+            timeout=openai.Timeout(_REQUEST_TIMEOUT, connect=_CONNECT_TIMEOUT),
+        ) as openai_client:
+            client = _Client(openai_client, self, api_key)
+            await client.ping(decoding)
+            queue = iter(requests)
 
             async def work() -> None:
-                for one in waiting:
-                    keep(one, await line.ask(one, decoding=decoding))
+                for request in queue:
+                    on_result(request, await client.complete(request, decoding=decoding))
 
-            await asyncio.gather(*(work() for _ in range(min(self.endpoint.requests, len(left)))))
+            await asyncio.gather(*(work() for _ in range(min(self.max_concurrent_requests, len(requests)))))
 
 
 @dataclass(frozen=True)
-class _Line:
+class _Client:
     """An open connection."""
 
     client: Any
-    endpoint: Endpoint
-    key: str | None
+    backend: OpenAIBackend
+    api_key: str | None
 
-    async def ask(self, one: Asked, *, decoding: Decoding) -> Answer | NoAnswer:
-        """An answer; none where the server refuses this prompt and answers others."""
+    async def complete(self, request: Request, *, decoding: DecodingConfig) -> GeneratedText | Failure:
+        """Generate an answer; a failure if the server refuses this prompt but answers others."""
         try:
-            return await self._complete(one.messages, decoding, seed=decoding.seed_of(*one.key))
-        except _openai().APIStatusError as error:
-            if error.status_code in (*_REFUSED, _ABSENT, _TOO_MANY):
-                raise self._stopped(error) from None
-            reason = f"HTTP {error.status_code}: {self._words(error)}"
-        except _openai().APIError as error:
-            raise self._stopped(error) from None
-        await self.knock(decoding)
-        return NoAnswer(reason)
+            return await self._create_completion(request.messages, decoding, seed=decoding.derive_seed(*request.key))
+        except _import_openai().APIStatusError as error:
+            if error.status_code in (*_UNAUTHORIZED, _NOT_FOUND, _RATE_LIMITED):
+                raise self._build_error(error) from None
+            reason = f"HTTP {error.status_code}: {self._error_text(error)}"
+        except _import_openai().APIError as error:
+            raise self._build_error(error) from None
+        await self.ping(decoding)
+        return Failure(reason)
 
-    async def knock(self, decoding: Decoding) -> None:
-        """Ask for one token, to learn whether the endpoint answers at all."""
-        short = Decoding(longest=1, temperature=decoding.temperature)
+    async def ping(self, decoding: DecodingConfig) -> None:
+        """Request one token, to check that the server answers at all."""
+        short = DecodingConfig(max_new_tokens=1, temperature=decoding.temperature)
         try:
-            await self._complete(_KNOCK, short, seed=decoding.seed)
-        except _openai().APIError as error:
-            raise self._stopped(error) from None
+            await self._create_completion(_PING_MESSAGES, short, seed=decoding.seed)
+        except _import_openai().APIError as error:
+            raise self._build_error(error) from None
 
-    async def _complete(self, messages: Messages, decoding: Decoding, *, seed: int) -> Answer:
-        found = await self.client.chat.completions.create(
-            model=self.endpoint.model,
+    async def _create_completion(self, messages: Messages, decoding: DecodingConfig, *, seed: int) -> GeneratedText:
+        response = await self.client.chat.completions.create(
+            model=self.backend.model,
             messages=[dict(message) for message in messages],
             temperature=decoding.temperature,
-            max_tokens=decoding.longest,
+            max_tokens=decoding.max_new_tokens,
             seed=seed,
         )
-        if not getattr(found, "choices", None):  # what is no JSON comes as a string
-            raise EndpointError(f"{self._name}: its answer has no choices; is this an OpenAI-compatible server?")
-        said, usage = found.choices[0], found.usage
-        return Answer(
-            text=said.message.content or "",
+        if not getattr(response, "choices", None):  # a response that is not JSON comes as a string
+            raise EndpointError(f"{self._name}: the response has no choices; is this an OpenAI-compatible server?")
+        choice, usage = response.choices[0], response.usage
+        return GeneratedText(
+            text=choice.message.content or "",
             tokens=usage.completion_tokens if usage else 0,
-            cut=said.finish_reason == "length",
+            truncated=choice.finish_reason == "length",
         )
 
     @property
     def _name(self) -> str:
-        return f"{self.endpoint.url}, model {self.endpoint.model!r}"
+        return f"{self.backend.base_url}, model {self.backend.model!r}"
 
-    def _stopped(self, error: Any) -> EndpointError:
-        """What went wrong, and what to do."""
-        code = getattr(error, "status_code", None)
-        if code in _REFUSED:
-            state = "is not set" if self.key is None else "is set to something else than it wants"
-            return EndpointError(f"{self._name}: wants a key (HTTP {code}); {self.endpoint.key_variable} {state}")
-        if code is None:
-            words = str(error.__cause__ or error)
-            return EndpointError(f"{self._name}: does not answer ({words}); is the server up, and the address right?")
-        remedy = {
-            _ABSENT: "does the url end as it should, mostly in /v1, and is the model served under this name?",
-            _TOO_MANY: "lower endpoint.requests, or wait",
+    def _build_error(self, error: Any) -> EndpointError:
+        """Build an error that says what failed and what to do."""
+        status_code = getattr(error, "status_code", None)
+        if status_code in _UNAUTHORIZED:
+            state = "is not set" if self.api_key is None else "is set to a key that it refuses"
+            return EndpointError(
+                f"{self._name}: requires an API key (HTTP {status_code}); {self.backend.api_key_env} {state}"
+            )
+        if status_code is None:
+            reason = str(error.__cause__ or error)
+            return EndpointError(f"{self._name}: does not answer ({reason}); is the server up, and base_url right?")
+        remedies = {
+            _NOT_FOUND: "does base_url end as it should, usually in /v1, and is the model served under this name?",
+            _RATE_LIMITED: "lower max_concurrent_requests of the endpoint, or wait",
         }
-        return EndpointError(f"{self._name}: HTTP {code}: {self._words(error)}; {remedy.get(code, 'see its log')}")
+        remedy = remedies.get(status_code, "see the log of the server")
+        return EndpointError(f"{self._name}: HTTP {status_code}: {self._error_text(error)}; {remedy}")
 
-    def _words(self, error: Any) -> str:
-        """What the server says, without the key, which some servers repeat."""
-        words = error.response.text.strip()[:_LONGEST_WORDS]
-        return words.replace(self.key, "…") if self.key else words
+    def _error_text(self, error: Any) -> str:
+        """Return the text of the server without the API key, which some servers repeat."""
+        text = error.response.text.strip()[:_MAX_ERROR_CHARACTERS]
+        return text.replace(self.api_key, "…") if self.api_key else text
 
 
-def _openai() -> Any:
-    need("serve", what="an endpoint")
+def _import_openai() -> Any:
+    require_extra("serve", required_by="an endpoint")
     import openai
 
     return openai

@@ -1,24 +1,23 @@
-"""Grades of answers, from 1 to 5, by rules: what a good answer cannot look like.
+"""Score answers from 1 to 5 by rules about their form.
 
-A grade is 5 less the weight of every fault that is found, and at least 1. A rule sees the form of an answer, never
-whether it is right: for that, a model judges (`lep.sampling.llm_judge`).
+The score is 5 minus the penalty of each issue that is found, and at least 1. Rules do not see whether an answer is
+correct; for that, a language model judges (`lep.sampling.llm_judge`).
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 
-from lep.core.unicode_scripts import NO_LETTERS, script_of
+from lep.core.unicode_scripts import count_scripts
 from lep.data.language_id import identify_language
-from lep.modeling.generation import Answer
-from lep.sampling.backends import Messages, NoAnswer
+from lep.results.evaluation import GeneratedText
+from lep.sampling.backends import Failure, Messages
 
-FAULTS = {"cut": 2, "script": 2, "language": 2, "repetition": 2, "refusal": 2, "short": 1}
-"""What each fault takes from the 5. With a threshold of 4, a `short` answer passes where nothing else is wrong."""
+ISSUE_PENALTIES = {"truncated": 2, "script": 2, "language": 2, "repetition": 2, "refusal": 2, "short": 1}
+"""Penalty of each issue. With a minimum score of 4, a `short` answer passes if it has no other issue."""
 
-REFUSALS = (
+REFUSAL_PATTERNS = (
     "i can't assist",
     "i cannot assist",
     "i can't help",
@@ -44,116 +43,120 @@ REFUSALS = (
     "как искусственный интеллект",
     "я всего лишь языковая модель",
 )
-"""What refusals say in their first words: patterns in small letters, from the beginning of a word on."""
+"""Regular expressions of refusals, in lower case, matched from the beginning of a word."""
 
-_FIRST_WORDS = 160
-"""Characters in which a refusal is looked for: later, the words may be a part of the answer."""
+_REFUSAL_SEARCH_CHARACTERS = 160
+"""Characters in which a refusal is searched: later, the words can be part of the answer."""
 
-_SHORT = 10
-"""Letters and digits of an answer that is not short."""
+_MIN_ALPHANUMERICS = 10
+"""An answer with fewer letters and digits is short."""
 
-_SAME_SCRIPT = 0.5
-"""Share of an answer's letters that must be of its prompt's script."""
+_MIN_SAME_SCRIPT_FRACTION = 0.5
+"""Fraction of an answer's letters that must be in the prompt's script."""
 
-_TELLING = 60
-"""Letters from which on the language of a text is told well enough."""
+_MIN_LETTERS_FOR_LANGUAGE = 60
+"""Shorter texts are not identified reliably."""
 
-_REPEATED, _WINDOW = 0.3, 20
-"""Share of places at which a text says again what it has said; as many characters are looked at in each."""
+_MAX_REPETITION_FRACTION, _REPETITION_WINDOW = 0.3, 20
+"""Limit of `repetition_fraction`, and the characters that it compares at each position."""
 
-_REFUSAL = re.compile(rf"\b({'|'.join(REFUSALS)})")
-_CODE = re.compile(r"```.*?(```|$)", re.DOTALL)
+_REFUSAL_REGEX = re.compile(rf"\b({'|'.join(REFUSAL_PATTERNS)})")
+_CODE_BLOCK = re.compile(r"```.*?(```|$)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Grade:
-    """What a judge says of an answer."""
+class Score:
+    """A judge's opinion of an answer."""
 
     value: int | None
-    """From 1 to 5; none where there is nothing to grade, or the judge gave no grade."""
-    faults: tuple[str, ...] = ()
-    """Names of what is wrong: those of `FAULTS`, `no answer`, `empty`, or `no grade`."""
-    words: str = ""
-    """What a judge, or who did not answer, said."""
+    """From 1 to 5; None if there is nothing to score, or the judge gave no score."""
+    issues: tuple[str, ...] = ()
+    """Keys of `ISSUE_PENALTIES`, or `no answer`, `empty` or `no score`."""
+    explanation: str = ""
+    """Words of the judge, or the reason of a failure."""
 
 
-def grade_by_rules(prompt: Messages, answer: Answer | NoAnswer) -> Grade:
-    """5 less the weights of the faults found, at least 1; none where nothing is said.
+def score_by_rules(prompt: Messages, answer: GeneratedText | Failure) -> Score:
+    """Score an answer: 5 minus the penalties of its issues, at least 1.
+
+    >>> score_by_rules([{"role": "user", "content": "How are you?"}], GeneratedText("Fine.", tokens=2))
+    Score(value=4, issues=('short',), explanation='')
 
     Args:
-        prompt: its last message is what the answer's language is compared with.
-        answer: the answer.
+        prompt: Its last message is compared with the answer.
+        answer: The answer.
+
+    Returns:
+        The score, without a value for a failure and for an answer without letters and digits.
     """
-    if isinstance(answer, NoAnswer):
-        return Grade(None, ("no answer",), answer.reason)
-    if not _signs(answer.text):
-        return Grade(None, ("empty",))
-    found = faults(prompt[-1]["content"], answer)
-    return Grade(max(1, 5 - sum(FAULTS[fault] for fault in found)), tuple(found))
+    if isinstance(answer, Failure):
+        return Score(None, ("no answer",), answer.reason)
+    if not _count_alphanumerics(answer.text):
+        return Score(None, ("empty",))
+    issues = find_issues(prompt[-1]["content"], answer)
+    return Score(max(1, 5 - sum(ISSUE_PENALTIES[issue] for issue in issues)), tuple(issues))
 
 
-def faults(question: str, answer: Answer) -> list[str]:
-    """The names, of `FAULTS`, of what is wrong with the form of an answer."""
+def find_issues(question: str, answer: GeneratedText) -> list[str]:
+    """Return the issues of an answer, as keys of `ISSUE_PENALTIES`."""
     text = answer.text.strip()
-    found = {
-        "cut": answer.cut,
-        "script": (foreign := not _shares_script(question, text)),
-        "language": not foreign and not _shares_language(question, text),
-        "repetition": repeated_share(text) > _REPEATED,
-        "refusal": refuses(text),
-        "short": _signs(text) < _SHORT,
+    checks = {
+        "truncated": answer.truncated,
+        "script": (is_foreign := not _is_same_script(question, text)),
+        "language": not is_foreign and not _is_same_language(question, text),
+        "repetition": repetition_fraction(text) > _MAX_REPETITION_FRACTION,
+        "refusal": is_refusal(text),
+        "short": _count_alphanumerics(text) < _MIN_ALPHANUMERICS,
     }
-    return [fault for fault, there in found.items() if there]
+    return [issue for issue, is_present in checks.items() if is_present]
 
 
-def repeated_share(text: str) -> float:
-    """Share of places in a text at which 20 characters stand that stood before: near 1 in a text that goes in circles.
+def repetition_fraction(text: str) -> float:
+    """Compute the fraction of positions whose next 20 characters occurred before.
 
-    Needs no words, so it holds for every script, and for loops of any length.
+    It is near 1 for a text that loops. It needs no words, so it works for every script and for loops of any length.
+
+    >>> repetition_fraction("a" * 21)
+    0.5
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The fraction; 0 for a text of at most 20 characters.
     """
-    places = len(text) - _WINDOW + 1
-    if places < 2:
+    num_positions = len(text) - _REPETITION_WINDOW + 1
+    if num_positions < 2:
         return 0.0
-    return 1 - len({text[at : at + _WINDOW] for at in range(places)}) / places
+    return 1 - len({text[start : start + _REPETITION_WINDOW] for start in range(num_positions)}) / num_positions
 
 
-def refuses(text: str) -> bool:
-    """Whether the first words are those of a refusal (`REFUSALS`)."""
-    beginning = text[:_FIRST_WORDS].lower().replace("’", "'")
-    return bool(_REFUSAL.search(beginning))
+def is_refusal(text: str) -> bool:
+    """Return whether a text begins with a refusal; see `REFUSAL_PATTERNS`."""
+    beginning = text[:_REFUSAL_SEARCH_CHARACTERS].lower().replace("’", "'")
+    return bool(_REFUSAL_REGEX.search(beginning))
 
 
-def _signs(text: str) -> int:
-    """Letters and digits."""
+def _count_alphanumerics(text: str) -> int:
     return sum(character.isalnum() for character in text)
 
 
-def _shares_script(question: str, answer: str) -> bool:
-    """Whether the answer is in the script of most of the question's letters; programs in it do not count."""
-    wanted, found = _scripts(question), _scripts(answer)
-    if not wanted or not found:
+def _is_same_script(question: str, answer: str) -> bool:
+    """Return whether the answer is in the script of most letters of the question, code blocks aside."""
+    question_scripts, answer_scripts = (count_scripts(_remove_code_blocks(text)) for text in (question, answer))
+    if not question_scripts or not answer_scripts:
         return True
-    main = wanted.most_common(1)[0][0]
-    return found[main] >= _SAME_SCRIPT * found.total()
+    main_script = question_scripts.most_common(1)[0][0]
+    return answer_scripts[main_script] >= _MIN_SAME_SCRIPT_FRACTION * answer_scripts.total()
 
 
-def _shares_language(question: str, answer: str) -> bool:
-    """Whether both are in one language, as far as it can be told: not of short texts."""
-    texts = [_without_code(text) for text in (question, answer)]
-    if any(_scripts(text).total() < _TELLING for text in texts):
+def _is_same_language(question: str, answer: str) -> bool:
+    """Return whether both are in one language; True if one is too short to be identified."""
+    texts = [_remove_code_blocks(text) for text in (question, answer)]
+    if any(count_scripts(text).total() < _MIN_LETTERS_FOR_LANGUAGE for text in texts):
         return True
     return len({identify_language(text) for text in texts}) == 1
 
 
-def _scripts(text: str) -> Counter[str]:
-    """Letters by script."""
-    found: Counter[str] = Counter()
-    for character, count in Counter(_without_code(text)).items():
-        script = script_of(character.encode(errors="replace"))
-        if script != NO_LETTERS:
-            found[script] += count
-    return found
-
-
-def _without_code(text: str) -> str:
-    return _CODE.sub("", text)
+def _remove_code_blocks(text: str) -> str:
+    return _CODE_BLOCK.sub("", text)

@@ -1,1 +1,1 @@
-"""The rooms, one a file: `run(settings, out)` reads, calls and writes, and returns the room's numbers."""
+"""The stages of the pipeline, one a file: `run(settings, out)` reads, computes, writes, and returns its result."""

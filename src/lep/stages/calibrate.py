@@ -1,120 +1,142 @@
-"""Propagated model + prompts → calibrated model: it learns what the original instruct model answers."""
+"""Train a propagated model on a teacher's answers: propagated model + prompts → calibrated model."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
-from lep.config import Calibrate, Endpoint
-from lep.data.conversations import Conversation, read_prompts, sift
-from lep.data.copy_tasks import wanted_copies
-from lep.data.records import origin_records, write_rows
-from lep.data.sft_dataset import Lessons, instruction_lessons
-from lep.distributed import by_main, micro_batches
+from lep.config import CalibrateSettings, Endpoint
+from lep.data.conversations import Conversation, partition_skipped, read_prompts
+from lep.data.records import write_jsonl
+from lep.data.sft_dataset import SampleSchedule, SFTDataset, build_sft_dataset
+from lep.distributed import run_on_main
 from lep.errors import DataError
-from lep.io.model_writer import ANSWERS
-from lep.modeling.generation import Answer
+from lep.io.model_writer import ANSWERS_FILE
+from lep.modeling.generation import GeneratedText
 from lep.modeling.loading import load_tokenizer
-from lep.progress import note
-from lep.sampling.backends import Answerer, Decoding, Local, Vllm
-from lep.sampling.best_of_n import ANSWERING, JUDGING, Judged, answer_and_judge, dropped
-from lep.sampling.openai_backend import Served
-from lep.sampling.rule_judge import Grade
-from lep.training.finetuning import tune
+from lep.progress import log_message
+from lep.results.stages import CalibrationResult
+from lep.sampling.backends import ChatBackend, DecodingConfig, TransformersBackend, VLLMBackend
+from lep.sampling.best_of_n import COMPLETIONS_FILE, JUDGMENTS_FILE, ScoredAnswer, count_rejections, generate_and_score
+from lep.sampling.openai_backend import OpenAIBackend
+from lep.sampling.rule_judge import Score
+from lep.stages._finetuning import (
+    build_copy_conversations,
+    finetune_and_write,
+    read_conversation_source,
+    unpack_arguments,
+)
 
 
-def run(settings: Calibrate, out: Path) -> dict[str, Any]:
-    """Write a whole model folder, and in it `answers.jsonl`: all answers, with their grades."""
-    micro_batches(batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size)
-    lessons, numbers = by_main(partial(_lessons, settings, out))
-    numbers = {**numbers, **tune(settings, lessons, out=out)}
-    by_main(partial(_tidy, out))
-    return numbers
+def run(settings: CalibrateSettings, out: Path) -> CalibrationResult:
+    """Have the teacher answer, train on its best answers, and write the model's folder, with `answers.jsonl` in it.
+
+    Args:
+        settings: The model, the teacher, the prompts, and how to train.
+        out: An existing folder; a run that was interrupted there is resumed.
+
+    Returns:
+        Answers by score, samples, losses and speed.
+
+    Raises:
+        DataError: No answer is scored well enough.
+    """
+    arguments = unpack_arguments(settings)
+    dataset, answers = run_on_main(partial(_build_dataset, settings, out))
+    result = finetune_and_write(settings, arguments, dataset, out=out)
+    run_on_main(partial(_remove_work_files, out))
+    return CalibrationResult(**vars(result), **answers)
 
 
-def _lessons(settings: Calibrate, out: Path) -> tuple[Lessons, dict[str, Any]]:
-    """What is learnt, and how the answers are."""
+def _build_dataset(settings: CalibrateSettings, out: Path) -> tuple[SFTDataset, dict[str, Any]]:
+    """The samples, and fields of `CalibrationResult` about the answers."""
     tokenizer = load_tokenizer(settings.model)
-    prompts, skipped = _prompts(settings)
-    _try_out(settings, prompts, tokenizer, folder=out / "samples")
-    copies = wanted_copies(settings, tokenizer)  # too little text for them is told before hours of answering
-    judged = _judged(settings, prompts, out)
-    numbers = _numbers(judged, skipped=skipped, threshold=settings.threshold)
-    note(f"{numbers['kept']} of {numbers['answers']} answers are kept{_listed(numbers['dropped'])}")
-    if not numbers["kept"]:
+    prompts, skipped = _read_prompts(settings)
+    build = partial(
+        build_sft_dataset,
+        tokenizer=tokenizer,
+        model=settings.model,
+        trainable_embeddings=settings.trainable_embeddings,
+        max_length=settings.max_length,
+        heldout_items=settings.heldout_items,
+        folder=out / "samples",
+    )
+    _check_can_train(prompts, build)
+    copies = build_copy_conversations(settings, tokenizer)  # before hours of generation: there may be too little text
+    answers = _answer_and_score(settings, prompts, out)
+    summary = _summarize_answers(answers, min_score=settings.min_score)
+    reasons = "".join(f"; {reason}: {count}" for reason, count in summary["rejected"].items())
+    log_message(f"{summary['kept_answers']} of {summary['answers']} answers are kept{reasons}")
+    if not summary["kept_answers"]:
         raise DataError(
-            f"calibrate: no answer reaches threshold={settings.threshold}{_listed(numbers['dropped'])}; the answers "
-            f"stand in {out / ANSWERING}: copy them away before you change a setting"
+            f"calibrate: no answer reaches min_score={settings.min_score}{reasons}; the answers are in "
+            f"{out / COMPLETIONS_FILE}: copy them away before you change a setting"
         )
-    learnt = [one.conversation(source="answers") for one in judged if one.kept]
-    lessons = instruction_lessons([*learnt, *copies], tokenizer, settings=settings, folder=out / "samples")
-    write_rows(out / ANSWERS, (one.row() for one in judged))
-    return lessons, numbers
+    selected = [answer.to_conversation(source="answers") for answer in answers if answer.selected]
+    schedule = SampleSchedule(batch_size=settings.batch_size, epochs=settings.epochs, seed=settings.seed)
+    dataset = build([*selected, *copies], packing=settings.packing, schedule=schedule)
+    write_jsonl(out / ANSWERS_FILE, (answer.to_row() for answer in answers))
+    return dataset, {**summary, "skipped": skipped}
 
 
-def _prompts(settings: Calibrate) -> tuple[list[Conversation], Counter[str]]:
-    """What is asked, and how many rows are left out, by reason."""
-    name = "prompts" if not isinstance(settings.prompts, Path) else str(settings.prompts)
-    minimum = None if isinstance(settings.prompts, Path) else settings.prompts.minimum
-    rows = read_prompts(origin_records(settings.prompts), source=name, minimum=minimum)
-    prompts, skipped = sift(islice(rows, settings.prompts_limit), source=name)
-    return prompts, Counter(row.reason for row in skipped)
+def _read_prompts(settings: CalibrateSettings) -> tuple[list[Conversation], dict[str, int]]:
+    """The prompts, and how many rows are left out, by reason."""
+    source = settings.prompts
+    name = str(source) if isinstance(source, Path) else "prompts"
+    min_scores = None if isinstance(source, Path) else source.min_scores
+    rows = read_prompts(read_conversation_source(source), source=name, min_scores=min_scores)
+    prompts, skipped = partition_skipped(islice(rows, settings.max_prompts), source=name)
+    return prompts, dict(Counter(row.reason for row in skipped))
 
 
-def _try_out(
-    settings: Calibrate, prompts: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, *, folder: Path
-) -> None:
-    """Prepare one made-up answer, so that a model which cannot learn stops the room before hours of answering."""
+def _check_can_train(prompts: Sequence[Conversation], build: Callable[..., SFTDataset]) -> None:
+    """Build a dataset of one example, so that a model that cannot be trained is reported before hours of generation."""
     shortest = min(prompts, key=lambda prompt: sum(len(message.content) for message in prompt.messages))
-    example = Judged(shortest, Answer("1", 1), Grade(5), kept=True).conversation(source="answers")
-    single = {"batch_size": 1, "epochs": 1.0, "packing": False}
-    instruction_lessons([example], tokenizer, settings=settings.model_copy(update=single), folder=folder)
+    example = ScoredAnswer(shortest, GeneratedText("1", 1), Score(5), selected=True).to_conversation(source="answers")
+    build([example], packing=False, schedule=SampleSchedule(batch_size=1, epochs=1.0, seed=0))
 
 
-def _judged(settings: Calibrate, prompts: Sequence[Conversation], out: Path) -> list[Judged]:
-    sampled = settings.candidates > 1
+def _answer_and_score(settings: CalibrateSettings, prompts: Sequence[Conversation], out: Path) -> list[ScoredAnswer]:
+    sampled = settings.num_candidates > 1
     temperature = settings.temperature if sampled else 0.0
-    return answer_and_judge(
+    return generate_and_score(
         prompts,
-        teacher=_answerer(settings.teacher, settings),
-        judge=None if settings.judge == "rules" else _answerer(settings.judge, settings),
-        decoding=Decoding(longest=settings.answer_tokens, temperature=temperature, seed=settings.seed),
-        candidates=settings.candidates,
-        threshold=settings.threshold,
+        teacher=_create_backend(settings.teacher, settings),
+        judge=None if settings.judge == "rules" else _create_backend(settings.judge, settings),
+        decoding=DecodingConfig(max_new_tokens=settings.max_new_tokens, temperature=temperature, seed=settings.seed),
+        num_candidates=settings.num_candidates,
+        min_score=settings.min_score,
         folder=out,
     )
 
 
-def _answerer(who: Path | Endpoint, settings: Calibrate) -> Answerer:
-    if isinstance(who, Endpoint):
-        return Served(who)
-    if settings.engine == "vllm":
-        return Vllm(who, settings.dtype)
-    return Local(who, settings.dtype, batch=settings.answer_batch)
+def _create_backend(model: Path | Endpoint, settings: CalibrateSettings) -> ChatBackend:
+    if isinstance(model, Endpoint):
+        return OpenAIBackend(
+            model.base_url,
+            model.model,
+            api_key_env=model.api_key_env,
+            max_concurrent_requests=model.max_concurrent_requests,
+        )
+    if settings.backend == "vllm":
+        return VLLMBackend(model, settings.dtype)
+    return TransformersBackend(model, settings.dtype, batch_size=settings.generation_batch_size)
 
 
-def _numbers(judged: Sequence[Judged], *, skipped: Mapping[str, int], threshold: int) -> dict[str, Any]:
-    grades = Counter("none" if one.grade.value is None else str(one.grade.value) for one in judged)
+def _summarize_answers(answers: Sequence[ScoredAnswer], *, min_score: int) -> dict[str, Any]:
+    scores = Counter("none" if answer.score.value is None else str(answer.score.value) for answer in answers)
     return {
-        "skipped": dict(skipped),
-        "answers": len(judged),
-        "kept": sum(one.kept for one in judged),
-        "grades": dict(sorted(grades.items())),
-        "dropped": dict(dropped(judged, threshold=threshold).most_common()),
+        "answers": len(answers),
+        "kept_answers": sum(answer.selected for answer in answers),
+        "score_counts": dict(sorted(scores.items())),
+        "rejected": dict(count_rejections(answers, min_score=min_score).most_common()),
     }
 
 
-def _listed(counts: Mapping[str, int]) -> str:
-    return "".join(f"; {reason}: {count}" for reason, count in counts.items())
-
-
-def _tidy(out: Path) -> None:
-    """Take away what only the work needed."""
-    for file in (ANSWERING, JUDGING):
+def _remove_work_files(out: Path) -> None:
+    for file in (COMPLETIONS_FILE, JUDGMENTS_FILE):
         (out / file).unlink(missing_ok=True)

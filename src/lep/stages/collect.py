@@ -1,165 +1,158 @@
-"""Raw text → corpus: clean, deduplicated, split into train and held-out; what was dropped, and why."""
+"""Raw text → corpus: clean, deduplicated, split into train and held-out documents."""
 
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from lep.config import Collect, Source
-from lep.data.corpus import document_digest, is_heldout
-from lep.data.deduplication import Sketcher
-from lep.data.documents import Rejected, document_files, read_dataset, read_documents
-from lep.data.language_id import check_language, identify_language
+from lep.config import CollectSettings, CorpusSource
+from lep.data.cleaning import DocumentFilter, clean_text
+from lep.data.corpus import hash_document, is_heldout
+from lep.data.deduplication import MinHasher
+from lep.data.documents import SkippedDocument, list_document_files, read_dataset_documents, read_documents
+from lep.data.language_id import check_language
 from lep.errors import DataError
-from lep.progress import note, progress
+from lep.progress import log_message, track_progress
+from lep.results.stages import CollectedLanguage, CollectionResult
 
-_BREAK = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85]")
-"""What ends lines, paragraphs or pages elsewhere."""
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
-_TOLD = 100_000
-"""Documents after which a data set, whose size is not known, tells that it goes on."""
+_LOG_EVERY_DOCUMENTS = 100_000
+"""How often the progress of a data set of unknown size is reported."""
 
 
 @dataclass(frozen=True)
 class _Document:
-    """A cleaned document that the filters let through, and what tells whether it was there before."""
+    """A cleaned document that passed the filters, and the keys that find its duplicates."""
 
     text: str
     digest: bytes
-    keys: list[int]
+    band_keys: list[int]
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What is remembered of the documents that were kept."""
+class _Deduplicator:
+    """The keys of all documents that were kept."""
 
     digests: set[bytes] = field(default_factory=set)
-    keys: set[int] = field(default_factory=set)
+    band_keys: set[int] = field(default_factory=set)
 
-    def sift(self, document: _Document | Rejected) -> _Document | Rejected:
-        """A document that repeats another is rejected; one that does not is remembered.
+    def reject_duplicate(self, document: _Document | SkippedDocument) -> _Document | SkippedDocument:
+        """Reject a document that repeats a kept one; remember one that does not.
 
-        Only kept documents count, so one of near duplicates is left: none has its twin in the other half.
+        Of several near duplicates the first is kept, so that none has its twin in the other split.
+
+        Args:
+            document: A document that passed the filters, or why it did not.
+
+        Returns:
+            The document, or why it is dropped.
         """
-        if isinstance(document, Rejected):
+        if isinstance(document, SkippedDocument):
             return document
         if document.digest in self.digests:
-            return Rejected("duplicate")
-        if not self.keys.isdisjoint(document.keys):
-            return Rejected("near duplicate")
+            return SkippedDocument("duplicate")
+        if not self.band_keys.isdisjoint(document.band_keys):
+            return SkippedDocument("near duplicate")
         self.digests.add(document.digest)
-        self.keys.update(document.keys)
+        self.band_keys.update(document.band_keys)
         return document
 
 
-def run(settings: Collect, out: Path) -> dict[str, Any]:
+def run(settings: CollectSettings, out: Path) -> CollectionResult:
     """Write `LANGUAGE.train.jsonl` and `LANGUAGE.heldout.jsonl` for every source."""
     for name, source in settings.sources.items():
         if source.language:
-            check_language(source.language, place=f"sources.{name}.language")
-    return {
-        "languages": {name: _collect(source, settings, name=name, out=out) for name, source in settings.sources.items()}
-    }
+            check_language(source.language, setting=f"sources.{name}.language")
+    return CollectionResult(
+        {name: _collect_source(source, settings, name=name, out=out) for name, source in settings.sources.items()}
+    )
 
 
-def _collect(source: Source, settings: Collect, *, name: str, out: Path) -> dict[str, Any]:
-    counts: Counter[str] = Counter()
+def _collect_source(source: CorpusSource, settings: CollectSettings, *, name: str, out: Path) -> CollectedLanguage:
+    documents: Counter[str] = Counter()
+    characters: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
-    seen = _Seen()
+    deduplicator = _Deduplicator()
     with ExitStack() as stack:
-        halves = {
-            half: stack.enter_context((out / f"{name}.{half}.jsonl").open("w", encoding="utf-8"))
-            for half in ("train", "heldout")
+        files = {
+            split: stack.enter_context((out / f"{name}.{split}.jsonl").open("w", encoding="utf-8"))
+            for split in ("train", "heldout")
         }
-        raw = stack.enter_context(closing(_documents(source, label=f"collect {name}")))
-        for document in map(seen.sift, _filtered(raw, source, settings)):
-            counts["documents_read"] += 1
-            if isinstance(document, Rejected):
+        raw = stack.enter_context(closing(_read_documents(source, label=f"collect {name}")))
+        for document in map(deduplicator.reject_duplicate, _filter_documents(raw, source, settings)):
+            documents["read"] += 1
+            if isinstance(document, SkippedDocument):
                 dropped[document.reason] += 1
                 continue
-            half = (
-                "heldout" if is_heldout(document.digest, share=settings.heldout_share, seed=settings.seed) else "train"
-            )
-            halves[half].write(json.dumps({"text": document.text}, ensure_ascii=False) + "\n")
-            counts[f"documents_{half}"] += 1
-            counts[f"characters_{half}"] += len(document.text)
-            kept = counts["characters_train"] + counts["characters_heldout"]
-            if source.maximum_characters and kept >= source.maximum_characters:
+            heldout = is_heldout(document.digest, share=settings.heldout_fraction, seed=settings.seed)
+            split = "heldout" if heldout else "train"
+            files[split].write(json.dumps({"text": document.text}, ensure_ascii=False) + "\n")
+            documents[split] += 1
+            characters[split] += len(document.text)
+            if source.max_characters and characters.total() >= source.max_characters:
                 break
-    if not counts["documents_train"] or not counts["documents_heldout"]:
+    if not documents["train"] or not documents["heldout"]:
         raise DataError(
-            f"{name}: {counts['documents_train']} documents to train on and {counts['documents_heldout']} held out "
-            f"are left of {counts['documents_read']} (dropped: {dict(dropped)}); give more text or change the filters"
+            f"{name}: {documents['train']} training and {documents['heldout']} held-out documents are left of "
+            f"{documents['read']} (dropped: {dict(dropped)}); give more text or change the filters"
         )
-    return {**counts, "dropped": dict(dropped)}
+    return CollectedLanguage(
+        documents_read=documents["read"],
+        documents_train=documents["train"],
+        documents_heldout=documents["heldout"],
+        characters_train=characters["train"],
+        characters_heldout=characters["heldout"],
+        dropped=dict(dropped),
+    )
 
 
-def _documents(source: Source, *, label: str) -> Generator[str | Rejected, None, None]:
-    """What there is to read, told as it is read."""
+def _read_documents(source: CorpusSource, *, label: str) -> Generator[str | SkippedDocument, None, None]:
+    """Yield the raw documents of a source and report progress."""
     if source.dataset:
-        documents = read_dataset(
+        documents = read_dataset_documents(
             source.dataset,
             name=source.name,
             split=source.split or "train",
             revision=source.revision,
-            field=source.field,
+            field=source.text_field,
         )
         for number, document in enumerate(documents, start=1):
-            if number % _TOLD == 0:
-                note(f"{label}: {number:,} documents read")
+            if number % _LOG_EVERY_DOCUMENTS == 0:
+                log_message(f"{label}: {number:,} documents read")
             yield document
         return
-    files = [file for path in source.files or () for file in document_files(path)]
+    files = [file for path in source.files or () for file in list_document_files(path)]
     sizes = [file.stat().st_size if file.exists() else 0 for file in files]
-    with progress(label, total=sum(sizes), unit="bytes") as advance:
-        for file, left in zip(files, sizes, strict=True):  # text is longer than a packed file, shorter than jsonl
-            for document in read_documents(file, field=source.field):
-                size = 0 if isinstance(document, Rejected) else min(left, len(document.encode(errors="replace")))
-                left -= size
+    with track_progress(label, total=sum(sizes), unit="bytes") as advance:
+        for file, remaining in zip(files, sizes, strict=True):  # text is longer than a packed file, shorter than jsonl
+            for document in read_documents(file, field=source.text_field):
+                is_valid = not isinstance(document, SkippedDocument)
+                size = min(remaining, len(document.encode(errors="replace"))) if is_valid else 0
+                remaining -= size
                 advance(size)
                 yield document
-            advance(left)
+            advance(remaining)
 
 
-def _filtered(documents: Iterator[str | Rejected], source: Source, settings: Collect) -> Iterator[_Document | Rejected]:
-    """Every document, cleaned and with its digest and keys, or why it is dropped."""
-    sketcher = Sketcher(settings.near_duplicates) if settings.near_duplicates else None
+def _filter_documents(
+    documents: Iterator[str | SkippedDocument], source: CorpusSource, settings: CollectSettings
+) -> Iterator[_Document | SkippedDocument]:
+    """Yield every document, cleaned and with its keys, or why it is dropped."""
+    hasher = MinHasher(settings.near_duplicate_threshold) if settings.near_duplicate_threshold else None
+    document_filter = DocumentFilter(
+        min_characters=settings.min_characters,
+        script=source.script,
+        min_script_fraction=settings.min_script_fraction,
+        language=source.language,
+    )
     for document in documents:
-        text = document if isinstance(document, Rejected) else _clean(document)
-        if isinstance(text, Rejected):
+        text = document if isinstance(document, SkippedDocument) else clean_text(document)
+        if isinstance(text, SkippedDocument):
             yield text
-        elif reason := _reason(text, source, settings):
-            yield Rejected(reason)
+        elif reason := document_filter.find_rejection_reason(text):
+            yield SkippedDocument(reason)
         else:
-            yield _Document(text, document_digest(text), sketcher.keys(text) if sketcher else [])
-
-
-def _clean(text: str) -> str:
-    """The text with `\\n` for every break of line or page, without other control characters (tabs stay) and outer
-    space; nothing else is changed: paragraphs stay apart."""
-    return _CONTROL.sub("", _BREAK.sub("\n", text)).strip()
-
-
-def _reason(text: str, source: Source, settings: Collect) -> str:
-    """Why a document is dropped; empty when it is kept."""
-    if len(text) < settings.minimum_characters:
-        return "too short"
-    if source.script and script_share(text, source.script) < settings.script_share:
-        return "wrong script"
-    if source.language and identify_language(text) != source.language:
-        return "wrong language"
-    return ""
-
-
-def script_share(text: str, script: str) -> float:
-    """Share of the letters whose Unicode names begin with the script (`CYRILLIC SMALL LETTER A`); 0 without letters."""
-    letters = Counter(character for character in text if character.isalpha())
-    of_script = sum(n for c, n in letters.items() if unicodedata.name(c, "").startswith(script.upper()))
-    return of_script / letters.total() if letters else 0.0
+            yield _Document(text, hash_document(text), hasher.compute_band_keys(text) if hasher else [])

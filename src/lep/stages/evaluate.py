@@ -1,170 +1,209 @@
-"""Models + held-out text and items → numbers."""
+"""Evaluate models on held-out text, items and a benchmark."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lep.config import Evaluate
-from lep.core.metrics import bits_per_byte, symbols_per_token
-from lep.data.document_tokens import document_prefix
-from lep.data.eval_items import read_items
-from lep.evaluation.continuations import Opening, continue_openings, openings, shown
+from lep.config import EvaluateSettings
+from lep.data.eval_items import read_eval_items
+from lep.evaluation.bits_per_byte import measure_texts
+from lep.evaluation.continuations import (
+    ContinuationPrompt,
+    build_continuation_prompts,
+    compare_continuations,
+    generate_continuations,
+)
 from lep.evaluation.efficiency.measure import measure_efficiency
-from lep.evaluation.side_effects.measure import compare_side_effects, measure_side_effects
-from lep.evaluation.side_effects.wrong_script import pairs, written_in_benchmark, wrong_scripts
-from lep.evaluation.skills import answer_items, expected, score, side_by_side
-from lep.evaluation.texts import read_texts
-from lep.evaluation.tokenize import encode
-from lep.io.atomic import once
-from lep.modeling.likelihood import total_bits
+from lep.evaluation.saved_measurements import load_or_measure
+from lep.evaluation.side_effects.measure import SideEffectMeasurements, compare_side_effects, measure_side_effects
+from lep.evaluation.side_effects.wrong_script import (
+    FractionByScript,
+    compute_wrong_script_by_source,
+    pair_with_answers,
+    read_benchmark_answers,
+)
+from lep.evaluation.skills import answer_items, compare_answers, compute_skill_accuracy, expected_answer
+from lep.evaluation.texts import DocumentsByName, EvaluationTexts, read_texts
 from lep.modeling.loading import load_model, load_tokenizer
-from lep.progress import note, progress
+from lep.progress import log_message
+from lep.results.efficiency import EfficiencyResults
+from lep.results.evaluation import (
+    BenchmarkResults,
+    EvaluationResult,
+    GeneratedText,
+    GenerationSpeed,
+    ModelEvaluation,
+)
 
-NOTHING = {"symbols_per_token": {}, "bits_per_byte": {}, "skills": None, "answers": [], "continuations": []}
-"""What is found without texts and items."""
+
+@dataclass(frozen=True)
+class _EvaluationInputs:
+    """What all models are evaluated on."""
+
+    texts: EvaluationTexts
+    items: Sequence[Mapping[str, Any]]
+    continuation_prompts: Sequence[ContinuationPrompt]
 
 
-def run(settings: Evaluate, out: Path) -> dict[str, Any]:
-    """Measure one thing after the other; files in `out` keep each as soon as it is done."""
-    run_benchmark = _benchmark(settings, out)
-    texts = read_texts(settings)
-    items = read_items(settings.skills, required=("skill",)) if settings.skills else []
-    begun = openings(texts.heldout | texts.other, count=settings.continuations) if settings.continuations else []
-    found = _language(settings, texts.heldout, items, begun, out)
-    efficiency = _efficiency(settings, texts.all, out)
-    side_effects = _side_effects(settings, texts.other, out)
+@dataclass(frozen=True)
+class _ModelMeasurements:
+    """Results on held-out text, items and continuation prompts, with everything that the model generated."""
+
+    evaluation: ModelEvaluation
+    answers: tuple[GeneratedText, ...] = ()
+    continuations: tuple[GeneratedText, ...] = ()
+
+
+def run(settings: EvaluateSettings, out: Path) -> EvaluationResult:
+    """Run all measurements; files in `out` keep each as soon as it is finished."""
+    run_benchmark = _prepare_benchmark(settings, out)
+    inputs = _read_inputs(settings)
+    measurements = _evaluate_models(settings, inputs, out)
+    efficiency = _measure_efficiency(settings, inputs.texts.all, out)
+    side_effects = _measure_side_effects(settings, inputs.texts.side_effects, out)
     benchmark = run_benchmark()
-    if side_effects:
-        for name, numbers in found.items():
-            answers = {
-                "skills": pairs(map(expected, items), numbers["answers"]),
-                "continuations": pairs((opening.prompt for opening in begun), numbers["continuations"]),
-                "benchmark": written_in_benchmark(out / "benchmark" / name),
-            }
-            side_effects["models"][name]["wrong_script"] = wrong_scripts(answers)
-    speeds = _speeds(efficiency, settings)
-    return {
-        "models": {
-            name: {key: value for key, value in numbers.items() if key not in ("answers", "continuations")}
-            | {"speed": speeds.get(name)}
-            for name, numbers in found.items()
-        },
-        "answers": side_by_side(items, {name: numbers["answers"] for name, numbers in found.items()}),
-        "continuations": shown(begun, {name: numbers["continuations"] for name, numbers in found.items()}),
-        "efficiency": efficiency,
-        "side_effects": side_effects,
-        "benchmark": benchmark,
-    }
+    speeds = _summarize_speeds(efficiency)
+    return EvaluationResult(
+        models={name: replace(model.evaluation, speed=speeds.get(name)) for name, model in measurements.items()},
+        answers=compare_answers(inputs.items, {name: model.answers for name, model in measurements.items()}),
+        continuations=compare_continuations(
+            inputs.continuation_prompts, {name: model.continuations for name, model in measurements.items()}
+        ),
+        benchmark=benchmark,
+        efficiency=efficiency,
+        side_effects=compare_side_effects(
+            side_effects,
+            inputs.texts.side_effects,
+            reference=_choose_reference(settings),
+            wrong_script={
+                name: _compute_wrong_script(model, inputs, out / "benchmark" / name)
+                for name, model in measurements.items()
+            },
+        )
+        if settings.side_effects
+        else None,
+    )
 
 
-def _language(
-    settings: Evaluate,
-    texts: Mapping[str, Sequence[str]],
-    items: Sequence[Mapping[str, Any]],
-    begun: Sequence[Opening],
-    out: Path,
-) -> dict[str, dict[str, Any]]:
-    """Held-out text, items and openings, model by model; `out/models/NAME.json` has all that was written."""
-    if not texts and not items and not begun:
-        return {name: dict(NOTHING) for name in settings.models}
+def _read_inputs(settings: EvaluateSettings) -> _EvaluationInputs:
+    texts = read_texts(
+        settings.corpus,
+        side_effects=settings.side_effects,
+        efficiency=settings.efficiency,
+        max_characters=settings.heldout_characters,
+    )
+    items = read_eval_items(settings.skills, required_keys=("skill",)) if settings.skills else []
+    prompts = build_continuation_prompts(
+        texts.heldout | texts.side_effects, prompts_per_language=settings.num_continuations or 0
+    )
+    return _EvaluationInputs(texts, items, prompts)
+
+
+def _evaluate_models(settings: EvaluateSettings, inputs: _EvaluationInputs, out: Path) -> dict[str, _ModelMeasurements]:
+    """Evaluate model by model; `out/models/NAME.json` keeps everything that a model generated."""
+    if not inputs.texts.heldout and not inputs.items and not inputs.continuation_prompts:
+        return {name: _ModelMeasurements(ModelEvaluation({}, {})) for name in settings.models}
     return {
-        name: once(out / "models" / f"{name}.json", partial(_measure, path, name, texts, items, begun, settings))
+        name: load_or_measure(
+            out / "models" / f"{name}.json",
+            _ModelMeasurements,
+            partial(_evaluate_model, path, name, inputs, settings),
+        )
         for name, path in settings.models.items()
     }
 
 
-def _measure(
-    path: Path,
-    name: str,
-    texts: Mapping[str, Sequence[str]],
-    items: Sequence[Mapping[str, Any]],
-    begun: Sequence[Opening],
-    settings: Evaluate,
-) -> dict[str, Any]:
+def _evaluate_model(path: Path, name: str, inputs: _EvaluationInputs, settings: EvaluateSettings) -> _ModelMeasurements:
     model, tokenizer = load_model(path, dtype=settings.dtype), load_tokenizer(path)
-    prefix = document_prefix(tokenizer)
-    symbols, bits = {}, {}
-    for language, documents in texts.items():
-        ids = encode(tokenizer, documents, model=name, text=language)
-        tokens = sum(map(len, ids))
-        symbols[language] = symbols_per_token(documents, tokens=tokens)
-        with progress(f"{name}: reading {language}", total=tokens, unit="tokens") as advance:
-            total = total_bits(model, ids, prefix=prefix, block=settings.block, advance=advance)
-        bits[language] = bits_per_byte(documents, bits=total)
-    answers = answer_items(model, tokenizer, items) if items else []
-    skills = score(items, answers) if items else None
-    told = [f"bits per byte, {language} {value:.4f}" for language, value in bits.items()]
-    note(f"{name}: " + "; ".join(told + ([f"skills {skills['all']['accuracy']:.3f}"] if skills else [])))
-    return {
-        "symbols_per_token": symbols,
-        "bits_per_byte": bits,
-        "skills": skills,
-        "answers": [asdict(answer) for answer in answers],
-        "continuations": [asdict(answer) for answer in continue_openings(model, tokenizer, begun)],
-    }
+    evaluation = measure_texts(
+        model, tokenizer, inputs.texts.heldout, model_name=name, sequence_length=settings.sequence_length
+    )
+    answers = answer_items(model, tokenizer, inputs.items) if inputs.items else []
+    skills = compute_skill_accuracy(inputs.items, answers) if inputs.items else None
+    summary = [f"bits per byte, {language} {value:.4f}" for language, value in evaluation.bits_per_byte.items()]
+    summary += [f"skills {skills['all'].accuracy:.3f}"] if skills else []
+    log_message(f"{name}: {'; '.join(summary)}")
+    continuations = generate_continuations(model, tokenizer, inputs.continuation_prompts)
+    return _ModelMeasurements(replace(evaluation, skills=skills), tuple(answers), tuple(continuations))
 
 
-def _benchmark(settings: Evaluate, out: Path) -> Callable[[], dict[str, Any] | None]:
-    """What runs Darumeru, in `out/benchmark/NAME/TASK.jsonl`; how the models can be asked is found out at once."""
+def _prepare_benchmark(settings: EvaluateSettings, out: Path) -> Callable[[], BenchmarkResults | None]:
+    """Check at once how the models can be prompted, and return what runs Darumeru in `out/benchmark`."""
     if not settings.benchmark:
         return lambda: None
-    from lep.evaluation.darumeru.runner import candidates, run_benchmark
+    from lep.evaluation.darumeru.runner import build_benchmark_models, run_benchmark
 
-    asked = candidates(settings.benchmark, settings.models)
-    reference = settings.reference or asked[0].name
+    models = build_benchmark_models(settings.benchmark, settings.models)
+    reference = settings.reference or models[0].name
     return partial(
-        run_benchmark, settings.benchmark, asked, reference=reference, dtype=settings.dtype, out=out / "benchmark"
+        run_benchmark, settings.benchmark, models, reference=reference, dtype=settings.dtype, out=out / "benchmark"
     )
 
 
-def _efficiency(settings: Evaluate, texts: Mapping[str, Sequence[str]], out: Path) -> dict[str, Any] | None:
-    """Speed and memory, pair by pair; `out/efficiency/NAME.json` has every turn."""
+def _measure_efficiency(settings: EvaluateSettings, texts: DocumentsByName, out: Path) -> EfficiencyResults | None:
+    """Measure speed and memory pair by pair; `out/efficiency/NAME.json` keeps every round."""
     if not settings.efficiency:
         return None
     return measure_efficiency(
         settings.efficiency,
         settings.models,
         texts,
-        reference=_reference(settings),
+        reference=_choose_reference(settings),
         dtype=settings.dtype,
         out=out / "efficiency",
     )
 
 
-def _speeds(efficiency: Mapping[str, Any] | None, settings: Evaluate) -> dict[str, dict[str, float]]:
-    """What tables show of it: how fast each model writes the language."""
-    if not efficiency or not settings.efficiency:
+def _summarize_speeds(efficiency: EfficiencyResults | None) -> dict[str, GenerationSpeed]:
+    """Return how fast each model generates text in the language of the measurement."""
+    if not efficiency:
         return {}
     return {
-        name: {
-            "tokens_per_second": numbers["tokens_per_second"]["writing"]["value"],
-            "characters_per_second": numbers["texts"][settings.efficiency.language]["writing"]["value"],
-        }
-        for name, numbers in efficiency["models"].items()
+        name: GenerationSpeed(
+            tokens_per_second=model.tokens_per_second.decode.value,
+            characters_per_second=model.texts[efficiency.settings.language].decode.value,
+        )
+        for name, model in efficiency.models.items()
     }
 
 
-def _side_effects(settings: Evaluate, texts: Mapping[str, Sequence[str]], out: Path) -> dict[str, Any] | None:
-    """Other languages and probes; `out/side_effects/NAME.json` has every document and item."""
+def _measure_side_effects(
+    settings: EvaluateSettings, texts: DocumentsByName, out: Path
+) -> dict[str, SideEffectMeasurements]:
+    """Measure other languages and probes; `out/side_effects/NAME.json` keeps every document and item."""
     if not settings.side_effects:
-        return None
+        return {}
 
-    def measure(name: str, path: Path) -> dict[str, Any]:
+    def measure(name: str, path: Path) -> SideEffectMeasurements:
         model = load_model(path, dtype=settings.dtype)
-        return measure_side_effects(model, load_tokenizer(path), texts, name=name)
+        return measure_side_effects(model, load_tokenizer(path), texts, model_name=name)
 
-    found = {
-        name: once(out / "side_effects" / f"{name}.json", partial(measure, name, path))
+    return {
+        name: load_or_measure(
+            out / "side_effects" / f"{name}.json", SideEffectMeasurements, partial(measure, name, path)
+        )
         for name, path in settings.models.items()
     }
-    return compare_side_effects(found, texts, reference=_reference(settings))
 
 
-def _reference(settings: Evaluate) -> str:
-    """A model of a folder: an endpoint shows neither its probabilities nor its memory."""
-    chosen = settings.reference
-    return chosen if chosen in settings.models else next(iter(settings.models))
+def _compute_wrong_script(
+    measurements: _ModelMeasurements, inputs: _EvaluationInputs, benchmark_folder: Path
+) -> dict[str, FractionByScript]:
+    prompts = (item.prompt for item in inputs.continuation_prompts)
+    return compute_wrong_script_by_source(
+        {
+            "skills": pair_with_answers(map(expected_answer, inputs.items), measurements.answers),
+            "continuations": pair_with_answers(prompts, measurements.continuations),
+            "benchmark": read_benchmark_answers(benchmark_folder),
+        }
+    )
+
+
+def _choose_reference(settings: EvaluateSettings) -> str:
+    """Return a model that is a folder; of an endpoint, neither log-probabilities nor memory can be measured."""
+    reference = settings.reference
+    return reference if reference in settings.models else next(iter(settings.models))

@@ -1,46 +1,53 @@
-"""Base model + tokenizer → model with new tables: T·E."""
+"""Base model + tokenizer → model with new embeddings: T·E."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from lep.config import Initialize
-from lep.core.initialization import initialize
+from lep.config import InitializeSettings
+from lep.core.initialization import initialize_embeddings
+from lep.core.vocabulary import VocabularyMap
 from lep.errors import TokenizerError
-from lep.io.families import TableNames
-from lep.io.model_folder import check_rows, open_model
-from lep.io.model_writer import COMPOSED_ROWS, copy_tokenizer, copy_with_tables, lay_out
-from lep.io.token_id_config import renumber
-from lep.io.tokenizer_file import map_vocabularies, read_tokenizer
+from lep.io.families import EmbeddingNames
+from lep.io.model_folder import check_embedding_rows, open_model
+from lep.io.model_writer import COMPOSED_ROWS_FILE, copy_tokenizer, plan_model_copy, write_model_copy
+from lep.io.token_id_config import remap_token_ids
+from lep.io.tokenizer_file import TokenizerFile, map_vocabularies, read_tokenizer
+from lep.results.embeddings import InitializationResult
 
 
-def run(settings: Initialize, out: Path) -> dict[str, Any]:
-    """Write a whole model folder: the base, with new tables and the new tokenizer."""
-    names = TableNames(**settings.tables.model_dump()) if settings.tables else None
-    base = open_model(settings.base, names=names)
+def run(settings: InitializeSettings, out: Path) -> InitializationResult:
+    """Write a model folder: the base, with new embeddings and the new tokenizer."""
+    names = EmbeddingNames(**settings.embedding_names.model_dump()) if settings.embedding_names else None
+    base = open_model(settings.base, embedding_names=names)
     old, new = read_tokenizer(settings.base), read_tokenizer(settings.tokenizer)
-    check_rows(base, tokens=len(old.vocabulary))
-    mapped = map_vocabularies(old, new)
-    if len(mapped.missing):
-        names = [new.vocabulary.tokens[id_].decode(errors="backslashreplace") for id_ in mapped.missing[:5].tolist()]
-        raise TokenizerError(
-            f"{new.path}: {len(mapped.missing)} tokens have no pieces in {old.path} (the first: {names}); special "
-            "tokens must be the base's own, and ids must have no holes"
-        )
-    padding = -mapped.new_size % settings.pad_to_multiple
-    made = copy_with_tables(lay_out(base, rows=mapped.new_size + padding), out)
-    diagnostics = {name: initialize(base.rows(name), mapped, out=made[name]) for name in made}
-    copy_tokenizer(settings.tokenizer, out)
-    renumber(out, old=old, new=new)
-    composed = (~mapped.shared).nonzero().flatten().tolist()
-    (out / COMPOSED_ROWS).write_text(json.dumps(composed))
-    return {
-        "copied": int(mapped.shared.sum()),
-        "composed": len(composed),
-        "padding": padding,
-        "mean_pieces": diagnostics["embed"].mean_pieces,
-        "tables": {name: asdict(found) for name, found in diagnostics.items()},
+    check_embedding_rows(base, vocabulary_size=len(old.vocabulary))
+    vocabulary_map = map_vocabularies(old, new)
+    _check_no_missing_tokens(vocabulary_map, old, new)
+    padding_rows = -vocabulary_map.new_size % settings.pad_to_multiple_of
+    targets = write_model_copy(plan_model_copy(base, num_embeddings=vocabulary_map.new_size + padding_rows), out)
+    stats = {
+        name: initialize_embeddings(base.embedding_matrix(name), vocabulary_map, out=target)
+        for name, target in targets.items()
     }
+    copy_tokenizer(settings.tokenizer, out)
+    remap_token_ids(out, old=old, new=new)
+    composed_ids = (~vocabulary_map.shared).nonzero().flatten().tolist()
+    (out / COMPOSED_ROWS_FILE).write_text(json.dumps(composed_ids))
+    return InitializationResult(
+        copied_rows=int(vocabulary_map.shared.sum()),
+        composed_rows=len(composed_ids),
+        mean_segmentation_length=stats["embed"].mean_segmentation_length,
+        padding_rows=padding_rows,
+        embeddings=stats,
+    )
+
+
+def _check_no_missing_tokens(vocabulary_map: VocabularyMap, old: TokenizerFile, new: TokenizerFile) -> None:
+    if missing_ids := vocabulary_map.missing.tolist():
+        tokens = [new.vocabulary.tokens[id_].decode(errors="backslashreplace") for id_ in missing_ids[:5]]
+        raise TokenizerError(
+            f"{new.path}: {len(missing_ids)} tokens cannot be segmented into tokens of {old.path} (the first: "
+            f"{tokens}); special tokens must be the base's own, and ids must have no gaps"
+        )

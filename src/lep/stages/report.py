@@ -1,21 +1,20 @@
-"""An evaluation and all that led to it → one page."""
+"""An evaluation and every stage that led to it → one page."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from lep.config import Report
-from lep.reporting.page.render import render
-from lep.reporting.run_data import gather
-from lep.reporting.tables.paper_comparison import beside_paper
+from lep.config import ReportSettings
+from lep.reporting.page.render import render_page
+from lep.reporting.run_data import load_run_data
+from lep.reporting.tables.paper_comparison import compare_with_paper
+from lep.results.report import ReportResult
 
 
-def run(settings: Report, out: Path) -> dict[str, Any]:
+def run(settings: ReportSettings, out: Path) -> ReportResult:
     """Write `index.html`, which needs no other file and no network."""
-    facts = gather(settings.evaluation)
-    beside = beside_paper(facts.evaluation.benchmark, settings.paper or {})
-    page = render(facts, title=settings.title, paper=settings.paper, language=settings.language)
+    run_data = load_run_data(settings.evaluation)
+    comparisons = compare_with_paper(run_data.evaluation.benchmark, settings.paper_rows or {})
+    page = render_page(run_data, title=settings.title, paper_rows=settings.paper_rows, language=settings.language)
     (out / "index.html").write_text(page, encoding="utf-8")
-    return {"bytes": len(page.encode()), "paper": [asdict(one) for one in beside]}
+    return ReportResult(page_bytes=len(page.encode()), paper_comparisons=comparisons)

@@ -1,169 +1,192 @@
-"""Base tokenizer + text → tokenizer for the language, with proofs that it is exact."""
+"""Base tokenizer + text → tokenizer for the language, checked to be exact."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from lep.config import Retokenize
-from lep.core.metrics import symbols_per_token
-from lep.core.vocabulary import Kind
-from lep.data.corpus import heldout_excerpts
+from lep.config import RetokenizeSettings
+from lep.core.metrics import characters_per_token
+from lep.core.vocabulary import TokenKind
+from lep.data.corpus import read_heldout_excerpts
 from lep.errors import DataError, TokenizerError
-from lep.io.model_writer import copy_tokenizer, name_special_tokens
-from lep.io.sentencepiece_file import SENTENCEPIECE, write_sentencepiece
+from lep.io.model_writer import copy_tokenizer, write_special_token_names
+from lep.io.sentencepiece_file import SENTENCEPIECE_FILE, write_sentencepiece
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
-from lep.progress import note
+from lep.progress import log_message
+from lep.results.stages import BeforeAfter, RetokenizationResult, SegmentationExample, VocabularyCheck
 from lep.tokenization.builders import (
-    Draft,
-    Wanted,
-    bpe_draft,
-    extended_draft,
-    optimized_draft,
-    pieces_draft,
-    unigram_draft,
+    TargetSize,
+    VocabularyCandidate,
+    build_bpe_candidate,
+    build_extended_candidate,
+    build_import_candidate,
+    build_optimized_candidate,
+    build_unigram_candidate,
 )
 from lep.tokenization.merge_continuation import check_merges
-from lep.tokenization.validation import Proof, prove, same_in_sentencepiece
-from lep.tokenization.word_counts import count_words
+from lep.tokenization.validation import check_sentencepiece_file, check_tokenizer
+from lep.tokenization.word_counts import WeightedWordCounts, count_words
 
-PROBE = 200_000
-"""Held-out characters a language on which a tokenizer is proved."""
+PROBE_CHARACTERS = 200_000
+"""Held-out characters of each language on which the tokenizer is checked."""
 
-MOST = 300_000
-"""Tokens that are learnt before a target of symbols per token decides how many of them are taken."""
+MAX_LEARNED_TOKENS = 300_000
+"""Tokens learned before a target of characters per token decides how many of them are taken."""
 
-Texts = Mapping[str, Sequence[str]]
+NUM_EXAMPLES, EXAMPLE_CHARACTERS = 3, 200
+
+TextsByLanguage = Mapping[str, Sequence[str]]
 
 
-def run(settings: Retokenize, out: Path) -> dict[str, Any]:
-    """Write a folder with the base's tokenizer files and the new tokenizer.json (and tokenizer.model)."""
+def run(settings: RetokenizeSettings, out: Path) -> RetokenizationResult:
+    """Write the base's tokenizer files with the new tokenizer.json, and tokenizer.model for a SentencePiece base.
+
+    Args:
+        settings: settings of the stage.
+        out: empty folder for the tokenizer files.
+
+    Returns:
+        Sizes, compression, checks and examples of the new vocabulary.
+
+    Raises:
+        TokenizerError: a required check fails, or the base has no merges to extend or prune.
+        DataError: the text is missing, or yields too few tokens for the size.
+    """
     base = read_tokenizer(settings.base)
-    texts = heldout_excerpts(settings.corpus, settings.mixture, characters=PROBE)
-    skipped: Counter[str] = Counter()
-    draft = _draft(base, settings, skipped)
-    built = draft.build(_count(settings, draft, texts))
+    texts = read_heldout_excerpts(settings.corpus, settings.mixture, max_characters=PROBE_CHARACTERS)
+    if settings.import_tokens_from:
+        words, candidate = None, build_import_candidate(base, read_tokenizer(settings.import_tokens_from))
+    else:
+        if settings.kind in ("extended", "optimized"):
+            check_merges(base)
+        words = count_words(base, settings.corpus, mixture=settings.mixture)
+        candidate = _build_candidate(base, words, settings)
+    built = candidate.build(_choose_token_count(settings, candidate, texts))
     folder = settings.base if settings.base.is_dir() else settings.base.parent
-    copy_tokenizer(folder, out, state=built.tokenizer.state)
-    name_special_tokens(folder, out)
+    copy_tokenizer(folder, out, tokenizer_json=built.tokenizer.tokenizer_json)
+    write_special_token_names(folder, out)
     new = read_tokenizer(out)
-    probes = [text for found in texts.values() for text in found]
-    proofs = prove(base, new, kind=settings.kind, expansions=built.expansions, texts=probes)
-    proofs += _sentencepiece(base, new, probes)
-    if broken := [f"{p.name}: {p.held:,} of {p.of:,}" for p in proofs if p.broken]:
-        raise TokenizerError(f"{base.path}: the {settings.kind} tokenizer breaks a promise: {'; '.join(broken)}")
-    return _numbers(settings, base, new, texts) | {
-        "proofs": [asdict(proof) for proof in proofs],
-        "documents_skipped": dict(skipped),
-        **draft.facts,
-    }
+    probes = [text for documents in texts.values() for text in documents]
+    checks = check_tokenizer(base, new, kind=settings.kind, expansions=built.expansions, texts=probes)
+    checks += _write_and_check_sentencepiece(base, new, probes)
+    if failed := [f"{check.name}: {check.passed:,} of {check.total:,}" for check in checks if check.failed]:
+        raise TokenizerError(f"{base.path}: the {settings.kind} tokenizer fails required checks: {'; '.join(failed)}")
+    return replace(
+        _summarize_vocabulary(settings, base, new, texts),
+        checks=tuple(checks),
+        documents_skipped=words.skipped if words else {},
+        statistics=candidate.statistics,
+    )
 
 
-def _draft(base: TokenizerFile, settings: Retokenize, skipped: Counter[str]) -> Draft:
-    if settings.pieces:
-        return pieces_draft(base, read_tokenizer(settings.pieces))
-    if settings.kind in ("extended", "optimized"):
-        check_merges(base)
-    words = count_words(base, settings.corpus, mixture=settings.mixture, skipped=skipped)
-    note(f"learning a vocabulary: {settings.kind}")
-    wanted = _wanted(settings)
+def _build_candidate(
+    base: TokenizerFile, words: WeightedWordCounts, settings: RetokenizeSettings
+) -> VocabularyCandidate:
+    log_message(f"learning a vocabulary: {settings.kind}")
+    target_size = _create_target_size(settings)
     if settings.kind == "extended":
-        return extended_draft(base, words, wanted)
+        return build_extended_candidate(base, words, target_size)
     if settings.kind == "optimized":
-        return optimized_draft(base, words, wanted, keep=settings.kept_tokens or len(base.vocabulary) // 2)
-    return (bpe_draft if settings.kind == "bpe" else unigram_draft)(base, words, wanted)
+        kept_tokens = settings.kept_tokens or len(base.vocabulary) // 2
+        return build_optimized_candidate(base, words, target_size, kept_tokens=kept_tokens)
+    return (build_bpe_candidate if settings.kind == "bpe" else build_unigram_candidate)(base, words, target_size)
 
 
-def _wanted(settings: Retokenize) -> Wanted:
-    def wanted(fixed: int) -> int:
-        if settings.vocabulary_size is None:
-            return settings.new_tokens or MOST
-        if settings.vocabulary_size <= fixed:
+def _create_target_size(settings: RetokenizeSettings) -> TargetSize:
+    def target_size(num_fixed: int) -> int:
+        if settings.vocab_size is None:
+            return settings.new_tokens or MAX_LEARNED_TOKENS
+        if settings.vocab_size <= num_fixed:
             raise DataError(
-                f"vocabulary_size {settings.vocabulary_size} leaves nothing to learn: there are {fixed} tokens anyway"
+                f"vocab_size={settings.vocab_size} leaves no token to learn: {num_fixed} tokens are fixed; "
+                "give a larger vocab_size"
             )
-        return settings.vocabulary_size - fixed
+        return settings.vocab_size - num_fixed
 
-    return wanted
+    return target_size
 
 
-def _count(settings: Retokenize, draft: Draft, texts: Texts) -> int:
-    """How many of the learnt tokens are taken."""
-    if settings.symbols_per_token:
-        return _smallest(settings, draft, texts)
-    if settings.pieces and not (settings.vocabulary_size or settings.new_tokens):
-        return draft.available
-    wanted = _wanted(settings)(draft.fixed)
-    if draft.available < wanted:
+def _choose_token_count(settings: RetokenizeSettings, candidate: VocabularyCandidate, texts: TextsByLanguage) -> int:
+    """Return how many of the learned tokens to take."""
+    if settings.characters_per_token:
+        return _find_smallest_count(settings, candidate, texts)
+    if settings.import_tokens_from and not (settings.vocab_size or settings.new_tokens):
+        return candidate.num_available
+    requested = _create_target_size(settings)(candidate.num_fixed)
+    if candidate.num_available < requested:
+        remedy = "request fewer" if settings.import_tokens_from else "give more text or request fewer"
         raise DataError(
-            f"{settings.pieces or 'the text'} yields {draft.available} new tokens of the {wanted} asked for; "
-            f"{'ask' if settings.pieces else 'give more text or ask'} for fewer"
+            f"{settings.import_tokens_from or 'the text'} yields {candidate.num_available} new tokens of the "
+            f"{requested} requested; {remedy}"
         )
-    return wanted
+    return requested
 
 
-def _smallest(settings: Retokenize, draft: Draft, texts: Texts) -> int:
-    """The fewest learnt tokens that reach `settings.symbols_per_token` on the mixture's held-out text."""
+def _find_smallest_count(settings: RetokenizeSettings, candidate: VocabularyCandidate, texts: TextsByLanguage) -> int:
+    """Return the fewest learned tokens that reach the target of characters per token on the mixture's held-out text."""
     shares = settings.mixture or dict.fromkeys(texts, 1.0)
 
-    def reached(count: int) -> float:
-        tokenizer = draft.build(count).tokenizer
-        tokens = sum(share / _symbols_per_token(tokenizer, texts[language]) for language, share in shares.items())
+    def compute_mixture_compression(count: int) -> float:
+        tokenizer = candidate.build(count).tokenizer
+        tokens = sum(
+            share / _compute_characters_per_token(tokenizer, texts[language]) for language, share in shares.items()
+        )
         return sum(shares.values()) / tokens
 
-    target = settings.symbols_per_token or 0.0
-    if (most := reached(draft.available)) < target:
+    target = settings.characters_per_token or 0.0
+    if (maximum := compute_mixture_compression(candidate.num_available)) < target:
         raise DataError(
-            f"{draft.available} new tokens, all that the text yields, reach {most:.2f} symbols per token, not "
-            f"{target}; give more text or a lower target"
+            f"{candidate.num_available} new tokens, all that the text yields, reach {maximum:.2f} characters per "
+            f"token, not {target}; give more text or a lower target"
         )
-    return bisect_left(range(draft.available), target, key=reached)
+    return bisect_left(range(candidate.num_available), target, key=compute_mixture_compression)
 
 
-def _sentencepiece(base: TokenizerFile, new: TokenizerFile, probes: Sequence[str]) -> list[Proof]:
-    """Write the SentencePiece file of a SentencePiece base that has one, and prove that it says the same."""
-    source = base.path.parent / SENTENCEPIECE
-    if new.scheme != "sentencepiece" or not source.exists() or Kind.HOLE in new.vocabulary.kinds:
+def _write_and_check_sentencepiece(
+    base: TokenizerFile, new: TokenizerFile, probes: Sequence[str]
+) -> list[VocabularyCheck]:
+    """Write the SentencePiece file of a SentencePiece base that has one, and check that it gives the same ids."""
+    source = base.path.parent / SENTENCEPIECE_FILE
+    if new.scheme != "sentencepiece" or not source.exists() or TokenKind.UNUSED in new.vocabulary.kinds:
         return []
-    file = new.path.parent / SENTENCEPIECE
-    write_sentencepiece(source, file, state=new.state)
-    return [same_in_sentencepiece(base, new, file, probes)]
+    file = new.path.parent / SENTENCEPIECE_FILE
+    write_sentencepiece(source, file, tokenizer_json=new.tokenizer_json)
+    return [check_sentencepiece_file(base, new, file, probes)]
 
 
-def _numbers(settings: Retokenize, base: TokenizerFile, new: TokenizerFile, texts: Texts) -> dict[str, Any]:
+def _summarize_vocabulary(
+    settings: RetokenizeSettings, base: TokenizerFile, new: TokenizerFile, texts: TextsByLanguage
+) -> RetokenizationResult:
+    """Return sizes, compression and examples of the new vocabulary."""
     old = set(zip(base.vocabulary.tokens, base.vocabulary.kinds, strict=True))
     kept = sum(entry in old for entry in zip(new.vocabulary.tokens, new.vocabulary.kinds, strict=True))
-    language = next(iter(settings.mixture or texts))
-    return {
-        "kind": settings.kind,
-        "old_tokens": len(base.vocabulary),
-        "kept_tokens": kept,
-        "new_tokens": len(new.vocabulary) - kept,
-        "vocabulary_size": len(new.vocabulary),
-        "symbols_per_token": {
-            name: {"before": _symbols_per_token(base, found), "after": _symbols_per_token(new, found)}
-            for name, found in texts.items()
+    example_texts = texts[next(iter(settings.mixture or texts))][:NUM_EXAMPLES]
+    return RetokenizationResult(
+        kind=settings.kind,
+        old_tokens=len(base.vocabulary),
+        kept_tokens=kept,
+        new_tokens=len(new.vocabulary) - kept,
+        vocab_size=len(new.vocabulary),
+        characters_per_token={
+            language: BeforeAfter(*(_compute_characters_per_token(file, documents) for file in (base, new)))
+            for language, documents in texts.items()
         },
-        "examples": [_example(base, new, text) for text in texts[language][:3]],
-    }
+        examples=tuple(_build_example(base, new, text[:EXAMPLE_CHARACTERS]) for text in example_texts),
+    )
 
 
-def _symbols_per_token(tokenizer: TokenizerFile, texts: Sequence[str]) -> float:
-    encodings = tokenizer.tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    return symbols_per_token(texts, tokens=sum(len(encoding.ids) for encoding in encodings))
+def _compute_characters_per_token(tokenizer: TokenizerFile, texts: Sequence[str]) -> float:
+    return characters_per_token(texts, tokens=tokenizer.count_tokens(texts))
 
 
-def _example(base: TokenizerFile, new: TokenizerFile, text: str) -> dict[str, Any]:
-    text = text[:200]
-    return {"text": text, "before": _texts(base, text), "after": _texts(new, text)}
+def _build_example(base: TokenizerFile, new: TokenizerFile, text: str) -> SegmentationExample:
+    return SegmentationExample(text, _segment_to_strings(base, text), _segment_to_strings(new, text))
 
 
-def _texts(tokenizer: TokenizerFile, text: str) -> list[str]:
-    """What each token of a text shows; a token that ends inside a character shows its bytes."""
-    ids = tokenizer.tokenizer.encode(text, add_special_tokens=False).ids
-    tokens = (tokenizer.vocabulary.tokens[id_] for id_ in ids)
-    return [token.decode(errors="backslashreplace") for token in tokens]
+def _segment_to_strings(tokenizer: TokenizerFile, text: str) -> tuple[str, ...]:
+    """Return each token of a text as a string; bytes that are only part of a character are escaped."""
+    tokens = (tokenizer.vocabulary.tokens[id_] for id_ in tokenizer.encode_batch([text])[0])
+    return tuple(token.decode(errors="backslashreplace") for token in tokens)

@@ -1,1 +1,1 @@
-"""Learning and comparing vocabularies."""
+"""Build, compare and validate vocabularies."""

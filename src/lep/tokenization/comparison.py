@@ -1,230 +1,239 @@
-"""Two tokenizers side by side: what is in each vocabulary, and how each writes the same texts."""
+"""Compare two tokenizers: the contents of their vocabularies, and how each tokenizes the same texts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from lep.core.metrics import bytes_per_token, symbols_per_token
-from lep.core.unicode_scripts import script_of
-from lep.core.vocabulary import Kind, Vocabulary
-from lep.data.corpus import Split, corpus_documents, corpus_languages
-from lep.data.documents import beginning
+from lep.core.metrics import bytes_per_token, characters_per_token
+from lep.core.unicode_scripts import detect_script
+from lep.core.vocabulary import TokenKind, Vocabulary
+from lep.data.corpus import Split, list_corpus_languages, read_corpus_documents
+from lep.data.documents import take_characters
 from lep.errors import DataError
 from lep.io.tokenizer_file import TokenizerFile, read_tokenizer
 
-CHARACTERS = 1_000_000
-"""So much of each language is read, about."""
+MAX_CHARACTERS = 1_000_000
+"""Characters read of each language, approximately."""
 
 FEW_TOKENS = 2
-"""A word in no more tokens than these is written in few."""
+"""A word of at most this many tokens counts as one of few tokens."""
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What was read of one language; one without documents is left out of the numbers."""
+class LanguageSample:
+    """The text read of one language; a language without documents is left out of the statistics."""
 
-    half: Split
+    split: Split
     documents: int
     characters: int
     words: int
     skipped: dict[str, int]
-    """Bad documents that were met, by reason."""
+    """Invalid documents, by reason."""
 
     def __str__(self) -> str:
-        words = f"{self.characters:,} characters of {self.documents:,} documents" if self.documents else "left out"
-        half = ", held out" if self.half == "heldout" else ""
-        return words + half + "".join(f"; {n:,} documents skipped: {reason}" for reason, n in self.skipped.items())
+        amount = f"{self.characters:,} characters of {self.documents:,} documents" if self.documents else "left out"
+        split = ", held out" if self.split == "heldout" else ""
+        return amount + split + "".join(f"; {n:,} documents skipped: {reason}" for reason, n in self.skipped.items())
 
 
 @dataclass(frozen=True)
-class Writing:
-    """How a tokenizer writes the texts of one language."""
+class TokenizationStats:
+    """How a tokenizer tokenizes the texts of one language."""
 
     tokens: int
     bytes_per_token: float | None
-    """UTF-8 bytes over tokens; None when it writes no token at all."""
-    symbols_per_token: float | None
-    words_in_few: float
-    """Share of the words, split at whitespace and with a space before each, in at most `FEW_TOKENS` tokens."""
-    words_unspelt: float
-    """Share of the words that it cannot spell; these make the numbers above look better than they are."""
+    """UTF-8 bytes per token; `None` when it produces no token at all."""
+    characters_per_token: float | None
+    few_token_word_fraction: float
+    """Fraction of words, split at white space and with a space before each, of at most `FEW_TOKENS` tokens."""
+    unencodable_word_fraction: float
+    """Fraction of words that it cannot encode; these make the numbers above look better than they are."""
 
 
 @dataclass(frozen=True)
-class Side:
+class TokenizerSummary:
     """One of the two tokenizers."""
 
     path: str
     tokens: int
-    special: int
-    holes: int
+    special_tokens: int
+    unassigned_ids: int
     """Ids without a token."""
     scripts: dict[str, int]
     """Tokens that are not special, by the script of most of their letters."""
     shared: int
-    """Tokens that the other one has: the same bytes, or the same text of a special token."""
-    alone: int
-    """Tokens that the other one has not."""
+    """Tokens that the other tokenizer has: the same bytes, or the same text of a special token."""
+    unique: int
+    """Tokens that the other tokenizer does not have."""
     unreachable: int
-    """Normal tokens whose own bytes are segmented into something else."""
-    unused: int | None
-    """Tokens, special ones aside, that none of the texts uses; None without texts."""
-    languages: dict[str, Writing]
+    """Normal tokens whose own bytes are tokenized into something else."""
+    unused_in_texts: int | None
+    """Tokens, special ones aside, that do not occur in the texts; `None` without texts."""
+    languages: dict[str, TokenizationStats]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two tokenizers, and the texts that both wrote."""
+class TokenizerComparison:
+    """Two tokenizers, and the texts that both tokenized."""
 
-    a: Side
-    b: Side
-    texts: dict[str, Sample]
-    b_over_a: dict[str, float | None]
-    """Bytes per token of B over those of A, by language: above 1, B writes the same text in fewer tokens."""
+    a: TokenizerSummary
+    b: TokenizerSummary
+    samples: dict[str, LanguageSample]
+    bytes_per_token_ratios: dict[str, float | None]
+    """Bytes per token of B over those of A, by language: above 1, B needs fewer tokens for the same text."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One measure of both; `ratio` is B over A where that means something."""
+class TokenizerComparisonRow:
+    """One metric of both tokenizers; `ratio` is B over A where that is meaningful."""
 
     group: str
-    measure: str
-    a: float | None
-    b: float | None
+    metric: str
+    a: int | float | None
+    b: int | float | None
     ratio: float | None
 
 
-def compare(a: Path, b: Path, *, texts: Path | None = None) -> Comparison:
-    """Look at two tokenizers, and let both write texts.
+def compare_tokenizers(a: Path, b: Path, *, texts: Path | None = None) -> TokenizerComparison:
+    """Compare two tokenizers, and how they tokenize texts.
 
     Args:
         a: a folder or file that `read_tokenizer` reads.
         b: the other one.
-        texts: what `lep.data.corpus` reads. The held-out half of each language is used, or the train half where
-            nothing is held out; languages without documents are left out.
+        texts: a corpus of `collect`, a file of documents, or a folder of such files. The held-out split of each
+            language is read, or the training split where nothing is held out; languages without documents are left out.
+
+    Returns:
+        The summary of each tokenizer, the samples that were read, and their ratios.
 
     Raises:
-        TokenizerError: nothing to read there, or a kind of tokenizer that has no bytes.
-        DataError: no texts there, or no document in any of them.
+        TokenizerError: there is no tokenizer, or one of a kind that does not define the bytes of its tokens.
+        DataError: there are no texts, or no document in any of them.
     """
     samples, documents = _read_texts(texts) if texts is not None else ({}, {})
-    first, second = _read_tokenizer(a), _read_tokenizer(b)
-    of_a = _side(first, path=a, other=second.vocabulary, documents=documents)
-    of_b = _side(second, path=b, other=first.vocabulary, documents=documents)
+    first, second = read_tokenizer(a), read_tokenizer(b)
+    summary_a = _summarize_tokenizer(first, path=a, other=second.vocabulary, documents=documents)
+    summary_b = _summarize_tokenizer(second, path=b, other=first.vocabulary, documents=documents)
     ratios = {
-        language: _ratio(of_a.languages[language].bytes_per_token, of_b.languages[language].bytes_per_token)
+        language: _compute_ratio(
+            summary_a.languages[language].bytes_per_token, summary_b.languages[language].bytes_per_token
+        )
         for language in documents
     }
-    return Comparison(a=of_a, b=of_b, texts=samples, b_over_a=ratios)
+    return TokenizerComparison(a=summary_a, b=summary_b, samples=samples, bytes_per_token_ratios=ratios)
 
 
-def rows(found: Comparison) -> Iterator[Row]:
-    """The comparison as a table: every measure, group by group."""
-    a, b = found.a, found.b
+def tabulate_comparison(comparison: TokenizerComparison) -> Iterator[TokenizerComparisonRow]:
+    """Yield every metric of a comparison as a table row, group by group."""
+    a, b = comparison.a, comparison.b
     group = "vocabulary"
-    yield Row(group, "tokens", a.tokens, b.tokens, _ratio(a.tokens, b.tokens))
-    yield Row(group, "special tokens", a.special, b.special, None)
-    yield Row(group, "ids without a token", a.holes, b.holes, None)
-    yield Row(group, "shared tokens", a.shared, b.shared, None)
-    yield Row(group, "tokens only here", a.alone, b.alone, None)
-    yield Row(group, "unreachable tokens", a.unreachable, b.unreachable, None)
-    if found.b_over_a:
-        yield Row(group, "tokens unused in the texts", a.unused, b.unused, None)
+    yield TokenizerComparisonRow(group, "tokens", a.tokens, b.tokens, _compute_ratio(a.tokens, b.tokens))
+    yield TokenizerComparisonRow(group, "special tokens", a.special_tokens, b.special_tokens, None)
+    yield TokenizerComparisonRow(group, "ids without a token", a.unassigned_ids, b.unassigned_ids, None)
+    yield TokenizerComparisonRow(group, "shared tokens", a.shared, b.shared, None)
+    yield TokenizerComparisonRow(group, "unique tokens", a.unique, b.unique, None)
+    yield TokenizerComparisonRow(group, "unreachable tokens", a.unreachable, b.unreachable, None)
+    if comparison.bytes_per_token_ratios:
+        yield TokenizerComparisonRow(group, "tokens unused in the texts", a.unused_in_texts, b.unused_in_texts, None)
     for script, _ in (Counter(a.scripts) | Counter(b.scripts)).most_common():
         counts = a.scripts.get(script, 0), b.scripts.get(script, 0)
-        yield Row("tokens by script", script, *counts, _ratio(*counts))
-    for language, ratio in found.b_over_a.items():
-        x, y = a.languages[language], b.languages[language]
-        yield Row(language, "bytes per token", x.bytes_per_token, y.bytes_per_token, ratio)
-        yield Row(language, "symbols per token", x.symbols_per_token, y.symbols_per_token, ratio)
-        yield Row(language, f"% of words in ≤ {FEW_TOKENS} tokens", 100 * x.words_in_few, 100 * y.words_in_few, None)
-        if x.words_unspelt or y.words_unspelt:
-            yield Row(language, "% of words it cannot spell", 100 * x.words_unspelt, 100 * y.words_unspelt, None)
+        yield TokenizerComparisonRow("tokens by script", script, *counts, _compute_ratio(*counts))
+    for language, ratio in comparison.bytes_per_token_ratios.items():
+        yield from _tabulate_language(language, a.languages[language], b.languages[language], ratio=ratio)
 
 
-def _read_texts(texts: Path) -> tuple[dict[str, Sample], dict[str, list[str]]]:
-    """What was read of every language, and the documents of those that have any."""
+def _tabulate_language(
+    language: str, a: TokenizationStats, b: TokenizationStats, *, ratio: float | None
+) -> Iterator[TokenizerComparisonRow]:
+    yield TokenizerComparisonRow(language, "bytes per token", a.bytes_per_token, b.bytes_per_token, ratio)
+    yield TokenizerComparisonRow(
+        language, "characters per token", a.characters_per_token, b.characters_per_token, ratio
+    )
+    few = 100 * a.few_token_word_fraction, 100 * b.few_token_word_fraction
+    yield TokenizerComparisonRow(language, f"% of words in ≤ {FEW_TOKENS} tokens", *few, None)
+    unencodable = 100 * a.unencodable_word_fraction, 100 * b.unencodable_word_fraction
+    if any(unencodable):
+        yield TokenizerComparisonRow(language, "% of words it cannot encode", *unencodable, None)
+
+
+def _read_texts(texts: Path) -> tuple[dict[str, LanguageSample], dict[str, list[str]]]:
+    """Return the sample of every language, and the documents of those that have any."""
     samples, documents = {}, {}
-    for language in corpus_languages(texts):
-        samples[language], found = _read_language(texts, language)
-        if found:
-            documents[language] = found
+    for language in list_corpus_languages(texts):
+        samples[language], language_documents = _read_language(texts, language)
+        if language_documents:
+            documents[language] = language_documents
     if not documents:
-        found = "; ".join(f"{language}: {sample}" for language, sample in samples.items())
-        raise DataError(f"{texts}: no documents; a row must hold its text as 'text' ({found})")
+        described = "; ".join(f"{language}: {sample}" for language, sample in samples.items())
+        raise DataError(f"{texts}: no documents; a row must hold its text as 'text' ({described})")
     return samples, documents
 
 
-def _read_language(texts: Path, language: str) -> tuple[Sample, list[str]]:
-    sample, documents = _read_half(texts, language, "heldout")
-    return (sample, documents) if documents else _read_half(texts, language, "train")
+def _read_language(texts: Path, language: str) -> tuple[LanguageSample, list[str]]:
+    sample, documents = _read_split(texts, language, "heldout")
+    return (sample, documents) if documents else _read_split(texts, language, "train")
 
 
-def _read_half(texts: Path, language: str, half: Split) -> tuple[Sample, list[str]]:
+def _read_split(texts: Path, language: str, split: Split) -> tuple[LanguageSample, list[str]]:
     skipped: Counter[str] = Counter()
-    read = beginning(corpus_documents(texts, language, half, skipped=skipped), characters=CHARACTERS)
-    found = [document for document in read if document.strip()]
-    words = sum(len(document.split()) for document in found)
-    return Sample(half, len(found), sum(map(len, found)), words, dict(skipped)), found
+    excerpt = take_characters(
+        read_corpus_documents(texts, language, split, skipped=skipped), max_characters=MAX_CHARACTERS
+    )
+    documents = [document for document in excerpt if document.strip()]
+    words = sum(len(document.split()) for document in documents)
+    return LanguageSample(split, len(documents), sum(map(len, documents)), words, dict(skipped)), documents
 
 
-def _read_tokenizer(path: Path) -> TokenizerFile:
-    """A tokenizer that neither cuts nor pads."""
-    read = read_tokenizer(path)
-    return replace(read, state=read.state | {"truncation": None, "padding": None})
-
-
-def _keys(vocabulary: Vocabulary) -> list[tuple[bytes, bool]]:
-    """What makes tokens the same, of every token: its bytes, and whether it is special (see `vocabulary_map`)."""
+def _list_token_keys(vocabulary: Vocabulary) -> list[tuple[bytes, bool]]:
+    """Return what identifies each token: its bytes, and whether it is special (see `build_vocabulary_map`)."""
     entries = zip(vocabulary.tokens, vocabulary.kinds, strict=True)
-    return [(token, kind is Kind.SPECIAL) for token, kind in entries if kind is not Kind.HOLE]
+    return [(token, kind is TokenKind.SPECIAL) for token, kind in entries if kind is not TokenKind.UNUSED]
 
 
-def _side(file: TokenizerFile, *, path: Path, other: Vocabulary, documents: Mapping[str, Sequence[str]]) -> Side:
+def _summarize_tokenizer(
+    file: TokenizerFile, *, path: Path, other: Vocabulary, documents: Mapping[str, Sequence[str]]
+) -> TokenizerSummary:
     vocabulary = file.vocabulary
-    keys, others = _keys(vocabulary), set(_keys(other))
-    shared = sum(key in others for key in keys)
-    ordinary = {id_ for id_, kind in enumerate(vocabulary.kinds) if kind in (Kind.NORMAL, Kind.BYTE)}
-    used: set[int] = set()
-    languages = {language: _write(file, texts, used=used) for language, texts in documents.items()}
-    return Side(
+    keys, other_keys = _list_token_keys(vocabulary), set(_list_token_keys(other))
+    shared = sum(key in other_keys for key in keys)
+    ordinary = {id_ for id_, kind in enumerate(vocabulary.kinds) if kind in (TokenKind.NORMAL, TokenKind.BYTE_FALLBACK)}
+    encoded = {language: file.encode_batch(texts) for language, texts in documents.items()}
+    used = {id_ for texts in encoded.values() for ids in texts for id_ in ids}
+    return TokenizerSummary(
         path=str(path),
         tokens=len(keys),
-        special=len(keys) - len(ordinary),
-        holes=len(vocabulary) - len(keys),
-        scripts=dict(Counter(script_of(vocabulary.tokens[id_]) for id_ in ordinary).most_common()),
+        special_tokens=len(keys) - len(ordinary),
+        unassigned_ids=len(vocabulary) - len(keys),
+        scripts=dict(Counter(detect_script(vocabulary.tokens[id_]) for id_ in ordinary).most_common()),
         shared=shared,
-        alone=len(keys) - shared,
+        unique=len(keys) - shared,
         unreachable=sum(
             list(file.segment(token)) != [id_]
             for id_, (token, kind) in enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True))
-            if kind is Kind.NORMAL
+            if kind is TokenKind.NORMAL
         ),
-        unused=len(ordinary - used) if documents else None,
-        languages=languages,
+        unused_in_texts=len(ordinary - used) if documents else None,
+        languages={
+            language: _measure_tokenization(file, texts, tokens=sum(map(len, encoded[language])))
+            for language, texts in documents.items()
+        },
     )
 
 
-def _write(file: TokenizerFile, texts: Sequence[str], *, used: set[int]) -> Writing:
-    """Let a tokenizer write texts; the ids that it uses are added to `used`."""
-    tokens = 0
-    for encoding in file.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False):
-        ids = encoding.ids
-        tokens += len(ids)
-        used.update(ids)
+def _measure_tokenization(file: TokenizerFile, texts: Sequence[str], *, tokens: int) -> TokenizationStats:
     words = Counter(word for text in texts for word in text.split())
     lengths = {word: len(file.segment(f" {word}".encode())) for word in words}
-    return Writing(
+    return TokenizationStats(
         tokens=tokens,
         bytes_per_token=bytes_per_token(texts, tokens=tokens) if tokens else None,
-        symbols_per_token=symbols_per_token(texts, tokens=tokens) if tokens else None,
-        words_in_few=sum(n for word, n in words.items() if 0 < lengths[word] <= FEW_TOKENS) / words.total(),
-        words_unspelt=sum(n for word, n in words.items() if not lengths[word]) / words.total(),
+        characters_per_token=characters_per_token(texts, tokens=tokens) if tokens else None,
+        few_token_word_fraction=sum(n for word, n in words.items() if 0 < lengths[word] <= FEW_TOKENS) / words.total(),
+        unencodable_word_fraction=sum(n for word, n in words.items() if not lengths[word]) / words.total(),
     )
 
 
-def _ratio(a: float | None, b: float | None) -> float | None:
+def _compute_ratio(a: int | float | None, b: int | float | None) -> float | None:
     return b / a if a and b else None

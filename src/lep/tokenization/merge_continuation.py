@@ -1,12 +1,12 @@
 """Extend a BPE tokenizer by continuing its own merges.
 
-New merges are appended after the old ones. BPE applies merges in order, so it first reaches the base's segmentation and
-then merges on: old ids stay, and expanding a new token gives back the base's ids.
+New merges are appended to the old ones. BPE applies merges in order, so it first reaches the base's segmentation and
+then merges further: old ids stay, and expanding a new token gives back the base's ids.
 
-They are learnt on text that the base has already segmented. A SentencePiece base also gets the characters of the
-language that it can only spell in bytes.
+Merges are learned on text that the base has segmented. A SentencePiece base also gets the characters of the language
+that it can only spell in bytes.
 
-Source: METHOD §4; arXiv 2512.03989. Why it is exact: docs/mathematics.md, "Continued merges".
+Source: arXiv 2512.03989. Why it is exact: docs/mathematics.md#continued-merges-and-why-they-are-exact.
 """
 
 from __future__ import annotations
@@ -15,154 +15,167 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lep.core.vocabulary import Kind
+from lep.core.vocabulary import TokenKind
 from lep.errors import TokenizerError
 from lep.io.tokenizer_file import TokenizerFile
-from lep.tokenization.trainers import learn_merges, letters
-from lep.tokenization.word_counts import character_counts
+from lep.tokenization.trainers import build_alphabet, train_bpe
+from lep.tokenization.word_counts import count_characters
 
-SURPLUS = 1.1
-"""Merges learnt for each one wanted: some are dropped (see `_keep`)."""
+MERGE_OVERSAMPLING = 1.1
+"""Merges learned for each one needed: some are dropped (see `_drop_unusable_merges`)."""
 
-COVERAGE = 0.9995
-"""Share of the text's characters that have a piece of their own, if need be a new one (SentencePiece's default)."""
+CHARACTER_COVERAGE = 0.9995
+"""Fraction of the text's characters that get a token of their own where they have none (SentencePiece's default)."""
 
 
 @dataclass(frozen=True)
-class Addition:
-    """A new token: how the base would store it, the two tokens that merge into it, and the base ids it expands to.
-
-    A character that the base spells in bytes has no parts.
-    """
+class NewToken:
+    """A token to append to a base vocabulary."""
 
     text: str
-    parts: tuple[str, str] | None
-    expansion: tuple[int, ...]
+    """As the base stores it."""
+    merge: tuple[str, str] | None
+    """The two tokens that merge into it; `None` for a character that the base spells in bytes."""
+    base_ids: tuple[int, ...]
+    """The base ids that it expands to."""
 
 
 @dataclass(frozen=True)
-class Additions:
-    """New tokens in order (any first part of them is an extension too), and what could not be kept, by reason."""
+class VocabularyExtension:
+    """New tokens in order; any prefix of them is an extension, too."""
 
-    tokens: list[Addition]
+    tokens: list[NewToken]
     dropped: Counter[str]
+    """Number of tokens that could not be kept, by reason."""
 
 
-def continue_merges(base: TokenizerFile, words: Iterable[tuple[str, int]], *, limit: int) -> Additions:
-    """The best `limit` tokens to add, or as many as the words yield.
+def continue_merges(base: TokenizerFile, words: Iterable[tuple[str, int]], *, max_tokens: int) -> VocabularyExtension:
+    """Learn the best tokens to append to a base vocabulary.
 
     Args:
         base: a BPE tokenizer.
-        words: as the base stores them, with counts (`lep.tokenization.word_counts`).
-        limit: how many at the most.
+        words: words as the base stores them, with counts (`lep.tokenization.word_counts`).
+        max_tokens: number of tokens; fewer when the words do not yield as many.
+
+    Returns:
+        The new tokens, first missing characters, then merges in the order of their learning.
 
     Raises:
         TokenizerError: the base has no merges.
     """
     check_merges(base)
-    characters = _missing_characters(base, words)[:limit]
-    start = extended(base, characters)
-    alphabet = letters(len(start.vocabulary))
-    wanted = limit - len(characters)
-    count = int(wanted * SURPLUS) + 8
+    characters = _find_missing_characters(base, words)[:max_tokens]
+    start = append_tokens(base, characters)
+    alphabet = build_alphabet(len(start.vocabulary))
+    max_merges = max_tokens - len(characters)
+    num_merges = int(max_merges * MERGE_OVERSAMPLING) + 8
     while True:
-        learnt = learn_merges(_spelt(start, words, alphabet), alphabet=alphabet, count=count)
-        kept, dropped = _keep(base, start, learnt, alphabet=alphabet, limit=wanted)
-        if len(kept) == wanted or len(learnt) < count:
-            return Additions([*characters, *kept], dropped)
-        count *= 2
+        merges = train_bpe(_encode_words(start, words, alphabet), alphabet=alphabet, num_merges=num_merges)
+        kept, dropped = _drop_unusable_merges(base, start, merges, alphabet=alphabet, max_tokens=max_merges)
+        if len(kept) == max_merges or len(merges) < num_merges:
+            return VocabularyExtension([*characters, *kept], dropped)
+        num_merges *= 2
 
 
-def extended(base: TokenizerFile, additions: Sequence[Addition]) -> TokenizerFile:
-    """The base with tokens and merges appended, in the form in which it stores them.
+def append_tokens(base: TokenizerFile, new_tokens: Sequence[NewToken]) -> TokenizerFile:
+    """Return the base with tokens and merges appended, in the form in which it stores them.
 
-    Added tokens are listed in the model's vocabulary as well: loaders renumber those that are not.
+    Added tokens are also listed in the model's vocabulary: loaders renumber those that are not.
     """
-    first, state = len(base.vocabulary), dict(base.state)
-    model = state["model"] = dict(base.state["model"])
-    listed = {item["content"]: item["id"] for item in state.get("added_tokens", [])}
-    new = {addition.text: first + i for i, addition in enumerate(additions)}
-    model["vocab"] = listed | model["vocab"] | new
+    first, model = len(base.vocabulary), dict(base.tokenizer_json["model"])
+    new = {token.text: first + i for i, token in enumerate(new_tokens)}
+    model["vocab"] = base.added_tokens | model["vocab"] | new
     as_strings = bool(model["merges"]) and isinstance(model["merges"][0], str)
-    pairs = [addition.parts for addition in additions if addition.parts]
+    pairs = [token.merge for token in new_tokens if token.merge]
     model["merges"] = [*model["merges"], *(f"{a} {b}" if as_strings else [a, b] for a, b in pairs)]
-    return TokenizerFile(base.path, state, base.scheme)
+    return TokenizerFile(base.path, base.tokenizer_json | {"model": model}, base.scheme)
 
 
 def check_merges(base: TokenizerFile) -> None:
-    """`TokenizerError` when there are no merges to continue."""
-    kind = base.state["model"].get("type", "BPE")
-    if kind != "BPE" or not base.state["model"].get("merges"):
+    """Raise `TokenizerError` if the base has no merges to continue."""
+    kind = base.tokenizer_json["model"].get("type", "BPE")
+    if kind != "BPE" or not base.tokenizer_json["model"].get("merges"):
         raise TokenizerError(
-            f"{base.path}: a {kind} tokenizer without merges cannot be continued or cut; give kind=bpe or kind=unigram"
+            f"{base.path}: a {kind} tokenizer without merges cannot be extended or pruned; give kind=bpe or "
+            "kind=unigram"
         )
 
 
 def has_digit(word: str) -> bool:
-    """Whether a stored word holds a digit: numbers teach nothing, so digits stay apart, as in the paper."""
+    """Return whether a stored word contains an ASCII digit; digits are never merged, as in the paper."""
     return any("0" <= character <= "9" for character in word)
 
 
-def _missing_characters(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> list[Addition]:
-    """Characters that a SentencePiece base spells in bytes, the most frequent first, until `COVERAGE` is reached."""
+def _find_missing_characters(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> list[NewToken]:
+    """Return characters that a SentencePiece base spells in bytes, by frequency, up to `CHARACTER_COVERAGE`."""
     if base.scheme == "byte_level":
         return []
-    counts = character_counts(words)
-    vocab, found = base.state["model"]["vocab"], []
+    counts = count_characters(words)
+    vocab = base.tokenizer_json["model"]["vocab"]
+    characters = []
     missing = Counter({character: n for character, n in counts.items() if character not in vocab})
-    left, allowed = missing.total(), (1 - COVERAGE) * counts.total()
+    uncovered, allowed = missing.total(), (1 - CHARACTER_COVERAGE) * counts.total()
     for character, count in missing.most_common():
-        if left <= allowed:
+        if uncovered <= allowed:
             break
-        expansion = tuple(piece.id for piece in base.tokenizer.model.tokenize(character))
-        if len(expansion) > 1:
-            found.append(Addition(character, None, expansion))
-        left -= count
-    return found
+        base_ids = tuple(token.id for token in base.tokenizer.model.tokenize(character))
+        if len(base_ids) > 1:
+            characters.append(NewToken(character, None, base_ids))
+        uncovered -= count
+    return characters
 
 
-def _spelt(base: TokenizerFile, words: Iterable[tuple[str, int]], alphabet: list[str]) -> Iterator[tuple[str, int]]:
-    """Words as letters, one for each token; cut where SentencePiece has only a byte, which nothing merges with."""
+def _encode_words(
+    base: TokenizerFile, words: Iterable[tuple[str, int]], alphabet: list[str]
+) -> Iterator[tuple[str, int]]:
+    """Yield words as letters, one per token, split at byte-fallback and special tokens, which are never merged."""
     tokenize = base.tokenizer.model.tokenize
-    apart = {id_ for id_, kind in enumerate(base.vocabulary.kinds) if kind in (Kind.BYTE, Kind.SPECIAL)}
+    separators = {
+        id_ for id_, kind in enumerate(base.vocabulary.kinds) if kind in (TokenKind.BYTE_FALLBACK, TokenKind.SPECIAL)
+    }
     for word, count in words:
         if has_digit(word):
             continue
-        ids = [piece.id for piece in tokenize(word)]
+        ids = [token.id for token in tokenize(word)]
         while ids:
-            length = next((at for at, id_ in enumerate(ids) if id_ in apart), len(ids))
+            length = next((at for at, id_ in enumerate(ids) if id_ in separators), len(ids))
             if length > 1:
                 yield "".join([alphabet[id_] for id_ in ids[:length]]), count
             ids = ids[length + 1 :]
 
 
-def _keep(
-    base: TokenizerFile, start: TokenizerFile, learnt: Sequence[tuple[str, str]], *, alphabet: list[str], limit: int
-) -> tuple[list[Addition], Counter[str]]:
-    """The merges that make a token which nothing else makes.
+def _drop_unusable_merges(
+    base: TokenizerFile,
+    start: TokenizerFile,
+    merges: Sequence[tuple[str, str]],
+    *,
+    alphabet: list[str],
+    max_tokens: int,
+) -> tuple[list[NewToken], Counter[str]]:
+    """Select the merges whose token no other merge makes.
 
-    One is dropped when its token is spelt like another (one id cannot have two expansions), when a part of it was
-    dropped, or when the base segments the token's own bytes otherwise.
+    A merge is dropped when its token is spelled like another (one id cannot have two expansions), when one of its parts
+    was dropped, or when the base segments the token's own bytes differently.
     """
-    unit_of = {letter: id_ for id_, letter in enumerate(alphabet)}
-    text_of = {alphabet[id_]: text for text, id_ in start.state["model"]["vocab"].items()}
-    taken = set(start.state["model"]["vocab"])
-    kept: list[Addition] = []
+    id_of = {letter: id_ for id_, letter in enumerate(alphabet)}
+    text_of = {alphabet[id_]: text for text, id_ in start.tokenizer_json["model"]["vocab"].items()}
+    spellings = set(start.tokenizer_json["model"]["vocab"])
+    kept: list[NewToken] = []
     dropped: Counter[str] = Counter()
-    for left, right in learnt:
-        if len(kept) == limit:
+    for left, right in merges:
+        if len(kept) == max_tokens:
             break
         if left not in text_of or right not in text_of:
-            dropped["a part of it was dropped"] += 1
+            dropped["a part was dropped"] += 1
             continue
         text = text_of[left] + text_of[right]
-        if text in taken:
-            dropped["spelt like another token"] += 1
-        elif [piece.id for piece in start.tokenizer.model.tokenize(text)] != [unit_of[unit] for unit in left + right]:
-            dropped["the base segments it otherwise"] += 1
+        if text in spellings:
+            dropped["spelled like another token"] += 1
+        elif [token.id for token in start.tokenizer.model.tokenize(text)] != [id_of[letter] for letter in left + right]:
+            dropped["the base segments it differently"] += 1
         else:
             text_of[left + right] = text
-            taken.add(text)
-            expansion = tuple(piece.id for piece in base.tokenizer.model.tokenize(text))
-            kept.append(Addition(text, (text_of[left], text_of[right]), expansion))
+            spellings.add(text)
+            base_ids = tuple(token.id for token in base.tokenizer.model.tokenize(text))
+            kept.append(NewToken(text, (text_of[left], text_of[right]), base_ids))
     return kept, dropped

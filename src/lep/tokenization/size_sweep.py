@@ -1,74 +1,76 @@
-"""What a draft's vocabulary makes of text at every size, from one pass over the text with the whole of it."""
+"""Token counts of a text at every size of a vocabulary candidate, from one pass with its largest size."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from lep.core.vocabulary_sizing import Size, counts_at, doublings
+from lep.core.vocabulary_sizing import SizeMeasurement, candidate_sizes, compute_counts_at_sizes
 from lep.io.tokenizer_file import TokenizerFile
-from lep.tokenization.builders import Built, Draft
+from lep.tokenization.builders import BuiltVocabulary, VocabularyCandidate
 
 
-def sweep(
+def sweep_sizes(
     base: TokenizerFile,
-    draft: Draft,
+    candidate: VocabularyCandidate,
     *,
     texts: Mapping[str, Sequence[str]],
     words: Iterable[tuple[str, int]],
-    tokens: int | None,
-) -> list[Size]:
-    """The base as it is, then each size of `doublings`.
+    training_tokens: int | None,
+) -> list[SizeMeasurement]:
+    """Measure the base as it is, then each size of `lep.core.vocabulary_sizing.candidate_sizes`.
 
     Args:
         base: a BPE tokenizer.
-        draft: continued merges of the base, or of what is kept of it.
-        texts: held-out text by language.
-        words: those of the training text, with counts.
-        tokens: how many tokens training will see; none: the words as often as they are counted.
+        candidate: continued merges of the base or of a pruned base.
+        texts: held-out documents by language.
+        words: words of the training text, with counts.
+        training_tokens: length of the training in tokens; None: the words, as often as they are counted.
+
+    Returns:
+        One measurement per size, the base first.
     """
-    whole = draft.build(draft.available)
-    parts = _parts(whole, first=draft.fixed)
-    new = doublings(draft.available)
-    ends = [draft.fixed + count for count in new]
+    largest = candidate.build(candidate.num_available)
+    parts = _find_token_parts(largest, first_new_id=candidate.num_fixed)
+    new_tokens = candidate_sizes(candidate.num_available)
+    vocab_sizes = [candidate.num_fixed + count for count in new_tokens]
     heldout = {
-        language: counts_at(_uses(whole.tokenizer, found), parts, ends=ends) for language, found in texts.items()
+        language: compute_counts_at_sizes(
+            _count_text_ids(largest.tokenizer, documents), parts, vocabulary_sizes=vocab_sizes
+        )
+        for language, documents in texts.items()
     }
-    train = counts_at(_uses_in_words(whole.tokenizer, words), parts, ends=ends)
-    before = {language: sum(_uses(base, found)) for language, found in texts.items()}
-    sizes = [Size(0, len(base.vocabulary), before, [], 0.0)]
-    for count, end in zip(new, ends, strict=True):
-        trained = float(tokens or sum(train[end]))
-        factor = trained / sum(train[end])
-        after = {language: sum(uses[end]) for language, uses in heldout.items()}
-        occurrences = [uses * factor for uses in train[end][draft.fixed :]]
-        sizes.append(Size(count, end, after, occurrences, trained))
+    train = compute_counts_at_sizes(_count_word_ids(largest.tokenizer, words), parts, vocabulary_sizes=vocab_sizes)
+    before = {language: base.count_tokens(documents) for language, documents in texts.items()}
+    sizes = [SizeMeasurement(0, len(base.vocabulary), before, [], 0.0)]
+    for count, size in zip(new_tokens, vocab_sizes, strict=True):
+        trained = float(training_tokens or sum(train[size]))
+        factor = trained / sum(train[size])
+        after = {language: sum(counts[size]) for language, counts in heldout.items()}
+        occurrences = [uses * factor for uses in train[size][candidate.num_fixed :]]
+        sizes.append(SizeMeasurement(count, size, after, occurrences, trained))
     return sizes
 
 
-def _parts(built: Built, *, first: int) -> dict[int, tuple[int, ...]]:
-    """What makes each new token: the two tokens that merge into it or, where none do, those that spell it."""
-    old = {expansion[0]: id_ for id_, expansion in built.expansions.items() if id_ < first}
-    new = {id_: expansion for id_, expansion in built.expansions.items() if id_ >= first}
-    spelt = {id_: tuple(old[piece] for piece in expansion) for id_, expansion in new.items()}
-    vocab = built.tokenizer.state["model"]["vocab"]
-    merged = ((vocab[left + right], (vocab[left], vocab[right])) for left, right in built.tokenizer.merges)
-    return spelt | {id_: pair for id_, pair in merged if id_ in new}
+def _find_token_parts(vocabulary: BuiltVocabulary, *, first_new_id: int) -> dict[int, tuple[int, ...]]:
+    """Map each new id to the two ids that merge into it or, for a character without a merge, to its byte ids."""
+    old = {expansion[0]: id_ for id_, expansion in vocabulary.expansions.items() if id_ < first_new_id}
+    new = {id_: expansion for id_, expansion in vocabulary.expansions.items() if id_ >= first_new_id}
+    spelled = {id_: tuple(old[base_id] for base_id in expansion) for id_, expansion in new.items()}
+    vocab = vocabulary.tokenizer.tokenizer_json["model"]["vocab"]
+    merged = ((vocab[left + right], (vocab[left], vocab[right])) for left, right in vocabulary.tokenizer.merges)
+    return spelled | {id_: pair for id_, pair in merged if id_ in new}
 
 
-def _uses(tokenizer: TokenizerFile, texts: Sequence[str]) -> list[int]:
-    """How often each id occurs in texts."""
-    encodings = tokenizer.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    return _listed(tokenizer, ((id_, 1) for encoding in encodings for id_ in encoding.ids))
+def _count_text_ids(tokenizer: TokenizerFile, texts: Sequence[str]) -> list[int]:
+    counts = Counter(id_ for ids in tokenizer.encode_batch(texts) for id_ in ids)
+    return [counts[id_] for id_ in range(len(tokenizer.vocabulary))]
 
 
-def _uses_in_words(tokenizer: TokenizerFile, words: Iterable[tuple[str, int]]) -> list[int]:
-    """How often each id occurs in counted words."""
+def _count_word_ids(tokenizer: TokenizerFile, words: Iterable[tuple[str, int]]) -> list[int]:
     tokenize = tokenizer.tokenizer.model.tokenize
-    return _listed(tokenizer, ((piece.id, count) for word, count in words for piece in tokenize(word)))
-
-
-def _listed(tokenizer: TokenizerFile, uses: Iterable[tuple[int, int]]) -> list[int]:
     counts = [0] * len(tokenizer.vocabulary)
-    for id_, count in uses:
-        counts[id_] += count
+    for word, count in words:
+        for token in tokenize(word):
+            counts[token.id] += count
     return counts

@@ -1,4 +1,4 @@
-"""How often each token of a vocabulary occurs in text."""
+"""Occurrences of each token of a vocabulary in a corpus."""
 
 from __future__ import annotations
 
@@ -9,22 +9,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lep.data.corpus import corpus_bytes, corpus_documents, corpus_languages
+from lep.data.corpus import get_corpus_bytes, list_corpus_languages, read_corpus_documents
 from lep.io.tokenizer_file import TokenizerFile
-from lep.progress import progress
+from lep.progress import track_progress
 
-_BATCH = 1000
+_BATCH_DOCUMENTS = 1000
 
 
-def token_frequencies(corpus: Path, tokenizer: TokenizerFile) -> Float[Tensor, " vocab"]:
-    """Occurrences of every id in the training half of a corpus, all languages together; float64."""
+def count_corpus_tokens(corpus: Path, tokenizer: TokenizerFile) -> Float[Tensor, " vocab"]:
+    """Count every token id in the training split of a corpus, over all its languages.
+
+    Args:
+        corpus: a corpus of `collect`, a file of documents, or a folder of such files.
+        tokenizer: encodes the documents, without special tokens.
+
+    Returns:
+        Occurrences by id, float64.
+    """
     counts = torch.zeros(len(tokenizer.vocabulary), dtype=torch.float64)
-    for language in corpus_languages(corpus):
-        texts = corpus_documents(corpus, language, "train")
-        with progress(f"counting tokens of {language}", total=corpus_bytes(corpus, language), unit="bytes") as advance:
-            while documents := list(islice(texts, _BATCH)):
-                found = tokenizer.tokenizer.encode_batch_fast(documents, add_special_tokens=False)
-                ids = torch.tensor([id_ for encoding in found for id_ in encoding.ids], dtype=torch.int64)
+    for language in list_corpus_languages(corpus):
+        texts = read_corpus_documents(corpus, language, "train")
+        with track_progress(
+            f"counting tokens of {language}", total=get_corpus_bytes(corpus, language), unit="bytes"
+        ) as advance:
+            while documents := list(islice(texts, _BATCH_DOCUMENTS)):
+                ids = torch.tensor([id_ for ids in tokenizer.encode_batch(documents) for id_ in ids], dtype=torch.int64)
                 counts += ids.bincount(minlength=len(counts))
                 advance(sum(len(document.encode()) for document in documents))
     return counts

@@ -1,104 +1,111 @@
-"""Extend a BPE tokenizer by the pieces of another vocabulary, through merges, so that each piece kept is reachable."""
+"""Extend a BPE tokenizer by the tokens of another vocabulary, through merges, so that each token can be reached."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 
-from lep.core.bpe import merge
-from lep.core.vocabulary import Kind
+from lep.core.bpe import apply_merges
+from lep.core.vocabulary import TokenKind
 from lep.io.tokenizer_file import TokenizerFile
-from lep.tokenization.merge_continuation import Addition, Additions, check_merges, extended
+from lep.tokenization.merge_continuation import NewToken, VocabularyExtension, append_tokens, check_merges
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A token to add: how the base would store it, and its units: base tokens or new characters."""
+class CandidateToken:
+    """A token that could be added."""
 
     text: str
-    units: tuple[int, ...]
+    """As the base would store it."""
+    ids: tuple[int, ...]
+    """The ids of base tokens and new characters that spell it."""
 
 
-def continue_with_pieces(base: TokenizerFile, source: TokenizerFile) -> Additions:
-    """The tokens of another vocabulary, in its order, for each of which two tokens are found that merge into it.
+def import_tokens(base: TokenizerFile, source: TokenizerFile) -> VocabularyExtension:
+    """Select the tokens of another vocabulary that merges of the base can reach.
 
-    A piece is kept as soon as the base, with the pieces kept so far, segments it into two tokens: their merge, appended
-    last, makes it and stays its only way. The others wait for pieces that come later, until nothing changes.
+    A token is taken as soon as the base, with the tokens taken so far, segments it into two tokens: their merge,
+    appended last, is then the only way to make it. The others wait for tokens that are taken later, until nothing
+    changes.
 
     Args:
         base: a BPE tokenizer.
         source: any tokenizer.
 
+    Returns:
+        The new tokens, in the order in which they can be appended.
+
     Raises:
         TokenizerError: the base has no merges.
 
-    Source: METHOD §4: the paper's extension, made reachable.
+    Source: the extension of arXiv 2412.21140, with merges so that tokens can be reached;
+    docs/mathematics.md#continued-merges-and-why-they-are-exact.
     """
     check_merges(base)
     dropped: Counter[str] = Counter()
-    texts = _storable(base, source, dropped)
-    characters = _characters(base, texts)
-    start = extended(base, characters)
-    waiting = _pieces(start, texts, dropped)
-    found = list(characters)
-    names = {id_: text for text, id_ in start.state["model"]["vocab"].items()}
-    rules: dict[tuple[int, int], tuple[int, int]] = {}
+    texts = _list_storable_tokens(base, source, dropped)
+    characters = _find_byte_spelled_characters(base, texts)
+    start = append_tokens(base, characters)
+    pending = _list_candidate_tokens(start, texts, dropped)
+    tokens = list(characters)
+    text_of = {id_: text for text, id_ in start.tokenizer_json["model"]["vocab"].items()}
+    merges: dict[tuple[int, int], tuple[int, int]] = {}
     while True:
-        left = []
-        for piece in waiting:
-            pair = merge(piece.units, rules)
+        postponed = []
+        for candidate in pending:
+            pair = apply_merges(candidate.ids, merges)
             if len(pair) != 2:
-                left.append(piece)
+                postponed.append(candidate)
                 continue
-            id_ = len(base.vocabulary) + len(found)
-            rules[pair[0], pair[1]] = (id_, id_)
-            names[id_] = piece.text
-            expansion = tuple(token.id for token in base.tokenizer.model.tokenize(piece.text))
-            found.append(Addition(piece.text, (names[pair[0]], names[pair[1]]), expansion))
-        if len(left) == len(waiting):
-            dropped["no two tokens merge into it"] += len(left)
-            return Additions(found, +dropped)
-        waiting = left
+            id_ = len(base.vocabulary) + len(tokens)
+            merges[pair[0], pair[1]] = (id_, id_)
+            text_of[id_] = candidate.text
+            base_ids = tuple(token.id for token in base.tokenizer.model.tokenize(candidate.text))
+            tokens.append(NewToken(candidate.text, (text_of[pair[0]], text_of[pair[1]]), base_ids))
+        if len(postponed) == len(pending):
+            dropped["no two tokens merge into it"] += len(postponed)
+            return VocabularyExtension(tokens, +dropped)
+        pending = postponed
 
 
-def _storable(base: TokenizerFile, source: TokenizerFile, dropped: Counter[str]) -> list[str]:
-    """The learnt tokens that the base lacks, as it would store them."""
-    own = set(base.vocabulary.tokens)
-    found: dict[str, None] = {}
+def _list_storable_tokens(base: TokenizerFile, source: TokenizerFile, dropped: Counter[str]) -> list[str]:
+    """Return the learned tokens that the base lacks, as it would store them; the rest is counted in `dropped`."""
+    base_tokens = set(base.vocabulary.tokens)
+    texts: dict[str, None] = {}
     for token, kind in zip(source.vocabulary.tokens, source.vocabulary.kinds, strict=True):
-        if kind is not Kind.NORMAL:
+        if kind is not TokenKind.NORMAL:
             continue
-        text = base.stored(token)
-        if token in own:
+        text = base.to_stored_token(token)
+        if token in base_tokens:
             dropped["the base has it"] += 1
         elif text is None:
-            dropped["not whole characters"] += 1
-        elif not base.is_word(token):
-            dropped["more than a word to the base"] += 1
+            dropped["not valid UTF-8"] += 1
+        elif not base.is_single_pre_token(token):
+            dropped["more than one word of the base"] += 1
         else:
-            found[text] = None
-    return list(found)
+            texts[text] = None
+    return list(texts)
 
 
-def _characters(base: TokenizerFile, texts: list[str]) -> list[Addition]:
-    """Characters that a SentencePiece base spells in bytes: no merge makes them."""
+def _find_byte_spelled_characters(base: TokenizerFile, texts: list[str]) -> list[NewToken]:
+    """Return the characters that a SentencePiece base spells in bytes, which no merge can make."""
     if base.scheme == "byte_level":
         return []
     expansions = {
         text: tuple(token.id for token in base.tokenizer.model.tokenize(text)) for text in texts if len(text) == 1
     }
-    return [Addition(text, None, ids) for text, ids in expansions.items() if len(ids) > 1]
+    return [NewToken(text, None, ids) for text, ids in expansions.items() if len(ids) > 1]
 
 
-def _pieces(start: TokenizerFile, texts: list[str], dropped: Counter[str]) -> list[Piece]:
-    kinds, pieces = start.vocabulary.kinds, []
+def _list_candidate_tokens(start: TokenizerFile, texts: list[str], dropped: Counter[str]) -> list[CandidateToken]:
+    kinds, candidates = start.vocabulary.kinds, []
     for text in texts:
         tokens = start.tokenizer.model.tokenize(text)
-        units = tuple(token.id for token in tokens)
-        if any(kinds[unit] is not Kind.NORMAL for unit in units):
+        ids = tuple(token.id for token in tokens)
+        if any(kinds[id_] is not TokenKind.NORMAL for id_ in ids):
             dropped["a character that only bytes spell"] += 1
         elif "".join(token.value for token in tokens) != text:  # byte-level BPE leaves out what it lacks
             dropped["a byte that the base lacks"] += 1
-        elif len(units) > 1:
-            pieces.append(Piece(text, units))
-    return pieces
+        elif len(ids) > 1:
+            candidates.append(CandidateToken(text, ids))
+    return candidates

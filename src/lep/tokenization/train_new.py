@@ -1,9 +1,9 @@
-"""A new vocabulary in the place of the base's: BPE or Unigram, learnt from counted words.
+"""Train a new BPE or Unigram vocabulary from counted words, in place of the base's.
 
-It keeps the base's normalizer, pre-tokenizer, decoder and special tokens, and hence the base's way of turning text into
-words and back; only the tokens are new. Digits stay apart, and what has no token is spelt in bytes, as in the paper.
+It keeps the base's normalizer, pre-tokenizer, decoder and special tokens, so text is split into words and decoded as
+before; only the tokens are new. Digits are never merged, and what has no token is spelled in bytes, as in the paper.
 
-Source: METHOD §4, `bpe` and `unigram`.
+Source: arXiv 2412.21140; docs/mathematics.md#new-vocabularies.
 """
 
 from __future__ import annotations
@@ -12,169 +12,224 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lep.core.token_bytes import byte_alphabet, byte_level_bytes, byte_level_string
-from lep.core.vocabulary import Kind
-from lep.io.sentencepiece_file import State
+from lep.core.token_bytes import build_byte_alphabet, decode_byte_level, encode_byte_level
+from lep.core.vocabulary import TokenKind
+from lep.io.sentencepiece_file import TokenizerJson
 from lep.io.tokenizer_file import TokenizerFile
-from lep.io.tokenizer_json import with_model
-from lep.tokenization.merge_continuation import COVERAGE, has_digit
-from lep.tokenization.trainers import learn_merges, learn_unigram, letters
-from lep.tokenization.word_counts import character_counts
+from lep.io.tokenizer_json import replace_model
+from lep.tokenization.merge_continuation import CHARACTER_COVERAGE, has_digit
+from lep.tokenization.trainers import build_alphabet, train_bpe, train_unigram
+from lep.tokenization.word_counts import count_characters
 
-LAST_RESORT = 10.0
-"""How much less probable than the rarest piece a single byte or sign is that the text did not teach."""
+FALLBACK_PENALTY = 10.0
+"""Log-probability below that of the rarest piece, for bytes and ASCII characters that were not learned."""
 
-NEVER = -1e4
-"""Score of a fallback byte: Unigram must never read one where a text has its name, `<0x41>`."""
+UNREACHABLE_SCORE = -1e4
+"""Score of a byte-fallback token: Unigram must not match one where a text contains its name, `<0x41>`."""
 
 
 @dataclass(frozen=True)
-class Frame:
-    """What every new vocabulary of a base has: its special tokens, before and after the others, and an alphabet."""
+class FixedTokens:
+    """The tokens of a new vocabulary that are not learned: the base's special tokens and an alphabet."""
 
-    before: list[str]
+    leading: list[str]
+    """Special tokens before the first ordinary token."""
     alphabet: list[str]
-    """Bytes, and in a SentencePiece vocabulary the characters of the language, as they are stored."""
-    after: list[str]
+    """Bytes and, in a SentencePiece vocabulary, characters, as they are stored."""
+    trailing: list[str]
+    """Special tokens after it."""
 
     @property
     def size(self) -> int:
-        """Tokens that are not learnt."""
-        return len(self.before) + len(self.alphabet) + len(self.after)
+        """Return the number of these tokens."""
+        return len(self.leading) + len(self.alphabet) + len(self.trailing)
 
-    def around(self, learnt: Sequence[str]) -> dict[str, int]:
-        """All tokens with their ids, in order."""
-        return {text: id_ for id_, text in enumerate([*self.before, *self.alphabet, *learnt, *self.after])}
+    def assign_ids(self, learned: Sequence[str]) -> dict[str, int]:
+        """Return the id of every token: leading, alphabet, learned, trailing."""
+        return {text: id_ for id_, text in enumerate([*self.leading, *self.alphabet, *learned, *self.trailing])}
 
 
-def bpe_frame(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> Frame:
-    """The frame of a new BPE vocabulary."""
-    before, after = _special(base)
+def build_bpe_fixed_tokens(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> FixedTokens:
+    """Return the fixed tokens of a new BPE vocabulary."""
+    leading, trailing = _split_special_tokens(base)
     if base.scheme == "byte_level":
-        return Frame(before, _bytes(base), after)
-    characters = _covered(base, words)
-    return Frame(before, [*_bytes(base), *_ascii(base, characters), *characters], after)
+        return FixedTokens(leading, _list_byte_tokens(base), trailing)
+    characters = _select_covered_characters(base, words)
+    alphabet = [*_list_byte_tokens(base), *_list_ascii_characters(base, characters), *characters]
+    return FixedTokens(leading, alphabet, trailing)
 
 
-def learn_bpe(base: TokenizerFile, words: Iterable[tuple[str, int]], frame: Frame, *, limit: int) -> list[tuple]:
-    """The best merges, at most `limit`, as pairs of stored strings."""
-    units = [text for text in frame.alphabet if len(text) == 1]
-    alphabet = letters(len(units))
-    back = dict(zip(alphabet, units, strict=True))
-    to = {ord(unit): letter for unit, letter in zip(units, alphabet, strict=True)}
-    learnt = learn_merges(_runs(base, words, to), alphabet=alphabet, count=limit)
-    return [tuple("".join(map(back.__getitem__, part)) for part in pair) for pair in learnt]
+def train_bpe_merges(
+    base: TokenizerFile, words: Iterable[tuple[str, int]], fixed: FixedTokens, *, max_merges: int
+) -> list[tuple]:
+    """Learn the merges of a new BPE vocabulary.
+
+    Args:
+        base: the tokenizer whose added tokens are left out of the words.
+        words: words with counts.
+        fixed: fixed tokens; merges start from its single characters.
+        max_merges: maximum number of merges.
+
+    Returns:
+        Merges in order, as pairs of stored strings.
+    """
+    characters = [text for text in fixed.alphabet if len(text) == 1]
+    alphabet = build_alphabet(len(characters))
+    character_of = dict(zip(alphabet, characters, strict=True))
+    letter_of = {ord(character): letter for letter, character in character_of.items()}
+    merges = train_bpe(_split_into_letter_runs(base, words, letter_of), alphabet=alphabet, num_merges=max_merges)
+    return [tuple("".join(map(character_of.__getitem__, part)) for part in pair) for pair in merges]
 
 
-def with_bpe(base: TokenizerFile, frame: Frame, merges: Sequence[tuple]) -> TokenizerFile:
-    """The base with a new BPE model."""
-    fallback = base.scheme == "sentencepiece" and bool(_bytes(base))
-    model: State = {"type": "BPE", "dropout": None, "unk_token": base.unknown}
+def replace_with_bpe(base: TokenizerFile, fixed: FixedTokens, merges: Sequence[tuple]) -> TokenizerFile:
+    """Replace the model of the base by a new BPE model.
+
+    Args:
+        base: the tokenizer to take everything else from.
+        fixed: fixed tokens.
+        merges: learned merges, as pairs of stored strings.
+
+    Returns:
+        The new tokenizer.
+    """
+    fallback = base.scheme == "sentencepiece" and bool(_list_byte_tokens(base))
+    model: TokenizerJson = {"type": "BPE", "dropout": None, "unk_token": base.unk_token}
     model |= {"continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": fallback}
     model |= {"byte_fallback": fallback, "ignore_merges": False}
-    vocab = frame.around(["".join(merge) for merge in merges])
-    return _replaced(base, model | {"vocab": vocab, "merges": [list(merge) for merge in merges]}, vocab)
+    vocab = fixed.assign_ids(["".join(merge) for merge in merges])
+    return _replace_model(base, model | {"vocab": vocab, "merges": [list(merge) for merge in merges]}, vocab)
 
 
-def unigram_frame(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> tuple[Frame, list[str]]:
-    """The frame of a new Unigram vocabulary (bytes alone), and the characters that it learns its pieces of."""
-    before, after = _special(base)
-    characters = _covered(base, _texts(base, words))
+def build_unigram_fixed_tokens(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> tuple[FixedTokens, list[str]]:
+    """Return the fixed tokens of a new Unigram vocabulary, and the characters that its pieces are made of.
+
+    Args:
+        base: the tokenizer whose special tokens and bytes are kept.
+        words: words with counts.
+
+    Returns:
+        The fixed tokens, without these characters, and the characters.
+    """
+    leading, trailing = _split_special_tokens(base)
+    characters = _select_covered_characters(base, _decode_words(base, words))
     if base.scheme == "sentencepiece":
-        return Frame(before, [*_bytes(base), *_ascii(base, characters)], after), characters
-    learnt = {byte_level_string(character.encode()) for character in characters}
-    return Frame(before, [text for text in _bytes(base) if text not in learnt], after), characters
+        alphabet = [*_list_byte_tokens(base), *_list_ascii_characters(base, characters)]
+    else:
+        learned = {encode_byte_level(character.encode()) for character in characters}
+        alphabet = [text for text in _list_byte_tokens(base) if text not in learned]
+    return FixedTokens(leading, alphabet, trailing), characters
 
 
-def learn_pieces(
+def train_unigram_pieces(
     base: TokenizerFile, words: Iterable[tuple[str, int]], characters: Sequence[str], *, size: int
 ) -> dict[str, float]:
-    """Unigram pieces as the base would store them, with their log-probabilities."""
-    alphabet = letters(len(characters))
-    back = dict(zip(alphabet, characters, strict=True))
-    to = {ord(unit): letter for unit, letter in zip(characters, alphabet, strict=True)}
-    runs = list(_runs(base, _texts(base, words), to))
-    learnt = learn_unigram(runs, size=size)
-    texts = (("".join(map(back.__getitem__, piece)), score) for piece, score in learnt)
+    """Learn the pieces of a new Unigram vocabulary.
+
+    Args:
+        base: the tokenizer whose added tokens are left out of the words.
+        words: words with counts.
+        characters: characters that pieces are made of; others separate words.
+        size: number of pieces.
+
+    Returns:
+        Pieces as the base would store them, with their log-probabilities.
+    """
+    alphabet = build_alphabet(len(characters))
+    character_of = dict(zip(alphabet, characters, strict=True))
+    letter_of = {ord(character): letter for letter, character in character_of.items()}
+    runs = list(_split_into_letter_runs(base, _decode_words(base, words), letter_of))
+    pieces = train_unigram(runs, size=size)
+    texts = (("".join(map(character_of.__getitem__, piece)), score) for piece, score in pieces)
     if base.scheme == "sentencepiece":
         return dict(texts)
-    return {byte_level_string(text.encode()): score for text, score in texts}
+    return {encode_byte_level(text.encode()): score for text, score in texts}
 
 
-def with_unigram(base: TokenizerFile, frame: Frame, pieces: Mapping[str, float]) -> TokenizerFile:
-    """The base with a new Unigram model."""
-    ids = frame.around(list(pieces))
-    last_resort = min(pieces.values()) - LAST_RESORT
-    never = {} if base.scheme == "byte_level" else dict.fromkeys(_bytes(base), NEVER)
-    scores = dict.fromkeys(frame.alphabet, last_resort) | never | dict(pieces)
+def replace_with_unigram(base: TokenizerFile, fixed: FixedTokens, pieces: Mapping[str, float]) -> TokenizerFile:
+    """Replace the model of the base by a new Unigram model.
+
+    Args:
+        base: the tokenizer to take everything else from.
+        fixed: fixed tokens.
+        pieces: learned pieces with their log-probabilities.
+
+    Returns:
+        The new tokenizer.
+    """
+    ids = fixed.assign_ids(list(pieces))
+    fallback_score = min(pieces.values()) - FALLBACK_PENALTY
+    byte_scores = {} if base.scheme == "byte_level" else dict.fromkeys(_list_byte_tokens(base), UNREACHABLE_SCORE)
+    scores = dict.fromkeys(fixed.alphabet, fallback_score) | byte_scores | dict(pieces)
     vocab = [[text, scores.get(text, 0.0)] for text in ids]
-    unknown = base.unknown
-    if base.scheme == "byte_level":  # knows all bytes, or stops at one it lacks unless a token stands for it
-        unknown = next(iter(base.added), None) if len(_bytes(base)) < 256 else None
-    unk_id = None if unknown is None else ids[unknown]
-    model = {"type": "Unigram", "unk_id": unk_id, "vocab": vocab, "byte_fallback": bool(never)}
-    return _replaced(base, model, ids)
+    unk_token = base.unk_token
+    if base.scheme == "byte_level":  # Unigram raises an error on a byte without a token, unless there is an unk_id.
+        unk_token = next(iter(base.added_tokens), None) if len(_list_byte_tokens(base)) < 256 else None
+    unk_id = None if unk_token is None else ids[unk_token]
+    model = {"type": "Unigram", "unk_id": unk_id, "vocab": vocab, "byte_fallback": bool(byte_scores)}
+    return _replace_model(base, model, ids)
 
 
-def _replaced(base: TokenizerFile, model: State, ids: Mapping[str, int]) -> TokenizerFile:
-    state = with_model(base.state, model, ids={text: ids[text] for text in base.added})
-    return TokenizerFile(base.path, state, base.scheme)
+def _replace_model(base: TokenizerFile, model: TokenizerJson, ids: Mapping[str, int]) -> TokenizerFile:
+    added_token_ids = {text: ids[text] for text in base.added_tokens}
+    return TokenizerFile(
+        base.path, replace_model(base.tokenizer_json, model, added_token_ids=added_token_ids), base.scheme
+    )
 
 
-def _special(base: TokenizerFile) -> tuple[list[str], list[str]]:
-    """Special and added tokens that stand before the first other token, and those after it, in the base's order."""
+def _split_special_tokens(base: TokenizerFile) -> tuple[list[str], list[str]]:
+    """Return special and added tokens before the first ordinary token, and those after it, in the base's order."""
     kinds, tokens = base.vocabulary.kinds, base.vocabulary.tokens
-    first = next(id_ for id_, kind in enumerate(kinds) if kind in (Kind.NORMAL, Kind.BYTE))
-    special = [(id_, tokens[id_].decode()) for id_, kind in enumerate(kinds) if kind is Kind.SPECIAL]
+    first = next(id_ for id_, kind in enumerate(kinds) if kind in (TokenKind.NORMAL, TokenKind.BYTE_FALLBACK))
+    special = [(id_, tokens[id_].decode()) for id_, kind in enumerate(kinds) if kind is TokenKind.SPECIAL]
     return [text for id_, text in special if id_ < first], [text for id_, text in special if id_ >= first]
 
 
-def _bytes(base: TokenizerFile) -> list[str]:
-    """The bytes that the base has tokens for, as it stores them; one that it lacks would have no row to begin with."""
-    names = byte_alphabet() if base.scheme == "byte_level" else (f"<0x{byte:02X}>" for byte in range(256))
-    there = base.stored_pieces - base.added.keys()
-    return [text for text in names if text in there]
+def _list_byte_tokens(base: TokenizerFile) -> list[str]:
+    """Return the bytes that the base has tokens for, as it stores them; others could not be initialized."""
+    names = build_byte_alphabet() if base.scheme == "byte_level" else (f"<0x{byte:02X}>" for byte in range(256))
+    ordinary = base.stored_tokens - base.added_tokens.keys()
+    return [text for text in names if text in ordinary]
 
 
-def _ascii(base: TokenizerFile, characters: Sequence[str]) -> list[str]:
-    """Printable ASCII that the text hardly has: names, code and English need no bytes.
+def _list_ascii_characters(base: TokenizerFile, characters: Sequence[str]) -> list[str]:
+    """Return printable ASCII characters that the text hardly has, so that names, code and English need no bytes.
 
-    All of it where bytes can begin its rows: Unigram reads a byte's name, `<0x41>`, as that byte unless each of its
-    signs has a piece.
+    All of them where the base has byte tokens to initialize them from: Unigram reads a byte's name, `<0x41>`, as that
+    byte unless each of its characters has a piece.
     """
     printable = {chr(code) for code in range(0x21, 0x7F)}
-    there = printable if _bytes(base) else printable & base.stored_pieces
-    return sorted(there - set(characters) - base.added.keys())
+    available = printable if _list_byte_tokens(base) else printable & base.stored_tokens
+    return sorted(available - set(characters) - base.added_tokens.keys())
 
 
-def _texts(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-    """Words as characters, where the base stores bytes."""
+def _decode_words(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    """Yield words as text, where a byte-level base stores bytes."""
     if base.scheme == "sentencepiece":
         yield from words
         return
     for word, count in words:
-        yield byte_level_bytes(word).decode(), count
+        yield decode_byte_level(word).decode(), count
 
 
-def _covered(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> list[str]:
-    """The most frequent characters, together `COVERAGE` of the text; not those that are added tokens already."""
-    counts = character_counts(words)
-    found, left = [], COVERAGE * counts.total()
+def _select_covered_characters(base: TokenizerFile, words: Iterable[tuple[str, int]]) -> list[str]:
+    """Return the most frequent characters, together `CHARACTER_COVERAGE` of the text, without added tokens."""
+    counts = count_characters(words)
+    characters, uncovered = [], CHARACTER_COVERAGE * counts.total()
     for character, count in counts.most_common():
-        if left <= 0:
+        if uncovered <= 0:
             break
-        if character not in base.added:
-            found.append(character)
-        left -= count
-    return found
+        if character not in base.added_tokens:
+            characters.append(character)
+        uncovered -= count
+    return characters
 
 
-def _runs(
+def _split_into_letter_runs(
     base: TokenizerFile, words: Iterable[tuple[str, int]], letter_of: Mapping[int, str]
 ) -> Iterator[tuple[str, int]]:
-    """Words in letters, cut at added tokens and at what has no letter; one with digits teaches its characters alone."""
-    added = re.compile("|".join(map(re.escape, sorted(base.added, key=len, reverse=True))) or r"\Z")
+    """Yield words as letters, split at added tokens and at what has no letter; words with digits at every character."""
+    added = re.compile("|".join(map(re.escape, sorted(base.added_tokens, key=len, reverse=True))) or r"\Z")
     for word, count in words:
-        apart = " " if has_digit(word) else ""
-        spelt = " ".join(apart.join([letter_of.get(ord(c), " ") for c in part]) for part in added.split(word))
-        yield from ((run, count) for run in spelt.split(" ") if run)
+        separator = " " if has_digit(word) else ""
+        letters = " ".join(separator.join([letter_of.get(ord(c), " ") for c in part]) for part in added.split(word))
+        yield from ((run, count) for run in letters.split(" ") if run)

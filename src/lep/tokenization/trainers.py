@@ -1,7 +1,7 @@
-"""New pieces from counted words, over any alphabet, by the trainers of `tokenizers` and SentencePiece.
+"""Train BPE merges and Unigram pieces from counted words, with the trainers of `tokenizers` and SentencePiece.
 
-A trainer sees text; here a text is made of *letters*, one private-use character for each unit, and a unit is what the
-caller merges: a byte, a character, or a whole token of another vocabulary.
+These trainers take text. Here a text consists of *letters*: one private-use character for each symbol of the caller,
+which may be a byte, a character, or a token of another vocabulary.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lep.errors import DataError, TokenizerError
 
-Pair = tuple[str, str]
+MergePair = tuple[str, str]
 
-CANDIDATES, CANDIDATE_WORDS, LONGEST = 1_000_000, 300_000, 16
-"""Unigram pieces to choose from, the words in which they are sought, and their letters at the most."""
+MAX_CANDIDATES, MAX_CANDIDATE_WORDS, MAX_CANDIDATE_LENGTH = 1_000_000, 300_000, 16
+"""Maximum number of Unigram seed pieces, of the words that they are taken from, and of the letters in a piece."""
 
-MINIMUM = 2
-"""Occurrences that a merge needs: what occurs once is not worth a row."""
+MIN_FREQUENCY = 2
+"""Minimum occurrences of a merge or seed piece."""
 
-_UNIGRAM = {
+_SENTENCEPIECE_OPTIONS = {
     "model_type": "unigram",
     "input_format": "tsv",
     "normalization_rule_name": "identity",
@@ -41,61 +41,77 @@ _UNIGRAM = {
     "eos_id": -1,
     "minloglevel": 2,
 }
-"""SentencePiece's settings for words that are cut already; all others are its defaults, as in the paper."""
+"""SentencePiece's options for text that is already split into words; the rest are its defaults, as in the paper."""
 
-_CHUNK = 1000
-_PLANES = (range(0xE000, 0xF900), range(0xF0000, 0x110000), range(0x40000, 0xE0000))
-
-
-def letters(count: int) -> list[str]:
-    """So many different letters: private-use characters, then ones that no character of text will ever be."""
-    found = [chr(code) for code in islice(chain(*_PLANES), count)]
-    if len(found) < count:
-        raise TokenizerError(f"{count} units to learn from; letters are to be had for {len(found)}")
-    return found
+_WORDS_PER_LINE = 1000
+_LETTER_RANGES = (range(0xE000, 0xF900), range(0xF0000, 0x110000), range(0x40000, 0xE0000))
 
 
-def learn_merges(words: Iterable[tuple[str, int]], *, alphabet: list[str], count: int) -> list[Pair]:
-    """The best merges by byte-pair encoding, in order, as pairs of strings of letters; at most `count`.
+def build_alphabet(size: int) -> list[str]:
+    """Return this many different letters: private-use characters, then code points that text does not contain.
 
     Args:
-        words: letters, and how often the word occurs.
+        size: number of letters.
+
+    Returns:
+        The letters.
+
+    Raises:
+        TokenizerError: there are fewer code points to use.
+    """
+    letters = [chr(code) for code in islice(chain(*_LETTER_RANGES), size)]
+    if len(letters) < size:
+        raise TokenizerError(f"{size} symbols to train on; at most {len(letters)} are supported")
+    return letters
+
+
+def train_bpe(words: Iterable[tuple[str, int]], *, alphabet: list[str], num_merges: int) -> list[MergePair]:
+    """Learn byte-pair merges from counted words.
+
+    Args:
+        words: words of letters, with counts.
         alphabet: all letters that occur.
-        count: how many merges.
+        num_merges: maximum number of merges.
+
+    Returns:
+        The merges in order, as pairs of strings of letters.
     """
     trainer = trainers.BpeTrainer(
-        vocab_size=len(alphabet) + count,
-        min_frequency=MINIMUM,
+        vocab_size=len(alphabet) + num_merges,
+        min_frequency=MIN_FREQUENCY,
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),
         show_progress=False,
     )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # pyright: ignore[reportAttributeAccessIssue]
-    tokenizer.train_from_iterator(_lines(words), trainer)
+    tokenizer.train_from_iterator(_repeat_words(words), trainer)
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
     return [tuple(merge) if isinstance(merge, list) else tuple(merge.split(" ")) for merge in merges]  # type: ignore
 
 
-def learn_unigram(words: Iterable[tuple[str, int]], *, size: int) -> list[tuple[str, float]]:
-    """Pieces of a Unigram vocabulary, as strings of letters, with their log-probabilities, the most probable first.
+def train_unigram(words: Iterable[tuple[str, int]], *, size: int) -> list[tuple[str, float]]:
+    """Learn a Unigram vocabulary from counted words.
 
-    SentencePiece learns them, from candidates that are found here: its own search counts each distinct word once, so
-    that a word, however frequent, is no candidate unless others contain it (docs/log.md).
+    SentencePiece learns it from seed pieces that are found here. Its own search counts each distinct word once, so a
+    word is no seed unless other words contain it, however frequent it is (docs/log.md).
 
     Args:
-        words: letters, and how often the word occurs; read twice.
-        size: how many pieces; every letter that occurs is one of them.
+        words: words of letters, with counts; iterated twice.
+        size: number of pieces; every letter that occurs is one of them.
+
+    Returns:
+        Pieces as strings of letters with their log-probabilities, the most probable first.
 
     Raises:
-        DataError: the words do not yield so many.
+        DataError: the words do not yield this many pieces.
     """
     from sentencepiece import SentencePieceTrainer
     from sentencepiece import sentencepiece_model_pb2 as proto
 
     model = io.BytesIO()
     with NamedTemporaryFile("w", encoding="utf-8", suffix=".tsv") as seeds:
-        seeds.writelines(f"{piece}\t{count}\n" for piece, count in _candidates(words))
+        seeds.writelines(f"{piece}\t{count}\n" for piece, count in _find_candidates(words))
         seeds.flush()
         try:
             SentencePieceTrainer.Train(
@@ -103,7 +119,7 @@ def learn_unigram(words: Iterable[tuple[str, int]], *, size: int) -> list[tuple[
                 model_writer=model,
                 vocab_size=size + 1,
                 seed_sentencepieces_file=seeds.name,
-                **_UNIGRAM,
+                **_SENTENCEPIECE_OPTIONS,
             )
         except RuntimeError as error:
             raise DataError(f"the text does not yield {size} Unigram pieces: {error}") from None
@@ -111,23 +127,23 @@ def learn_unigram(words: Iterable[tuple[str, int]], *, size: int) -> list[tuple[
     return [(piece.piece, piece.score) for piece in message.pieces if piece.type == message.SentencePiece.NORMAL]
 
 
-def _candidates(words: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Substrings of the most frequent words, those first that cover the most text."""
+def _find_candidates(words: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return substrings of the most frequent words, those first that cover the most text."""
     counts: Counter[str] = Counter()
-    for word, count in nlargest(CANDIDATE_WORDS, words, key=itemgetter(1)):
+    for word, count in nlargest(MAX_CANDIDATE_WORDS, words, key=itemgetter(1)):
         for begin in range(len(word)):
-            for end in range(begin + 2, min(begin + LONGEST, len(word)) + 1):
+            for end in range(begin + 2, min(begin + MAX_CANDIDATE_LENGTH, len(word)) + 1):
                 counts[word[begin:end]] += count
-    often = ((piece, count) for piece, count in counts.items() if count >= MINIMUM)
-    return nlargest(CANDIDATES, often, key=lambda item: item[1] * len(item[0]))
+    frequent = ((piece, count) for piece, count in counts.items() if count >= MIN_FREQUENCY)
+    return nlargest(MAX_CANDIDATES, frequent, key=lambda item: item[1] * len(item[0]))
 
 
-def _lines(words: Iterable[tuple[str, int]]) -> Iterator[str]:
-    """Each word as often as it occurs, in lines of bounded length."""
+def _repeat_words(words: Iterable[tuple[str, int]]) -> Iterator[str]:
+    """Yield each word as often as it occurs, in lines of bounded length."""
     for word, count in words:
         text = word + " "
-        whole, rest = divmod(count, _CHUNK)
-        for _ in range(whole):
-            yield text * _CHUNK
-        if rest:
-            yield text * rest
+        full_lines, remainder = divmod(count, _WORDS_PER_LINE)
+        for _ in range(full_lines):
+            yield text * _WORDS_PER_LINE
+        if remainder:
+            yield text * remainder

@@ -1,135 +1,148 @@
-"""What a vocabulary promises, checked: on every token, on held-out text, and on text that nobody writes."""
+"""Check the guarantees of a new tokenizer: on every token, on held-out text, and on random Unicode text."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from lep.core.vocabulary import Kind, Vocabulary
+from lep.core.vocabulary import TokenKind, Vocabulary
 from lep.io.tokenizer_file import TokenizerFile
+from lep.results.stages import VocabularyCheck
 
-STRANGE = 1000
-"""Texts of random characters that are probed beside the held-out ones."""
+NUM_RANDOM_TEXTS = 1000
+"""Texts of random characters that are checked in addition to the held-out ones."""
 
-_SETTINGS = ("normalizer", "pre_tokenizer", "decoder")
-_RANGES = ((0x20, 0x7F), (0x09, 0x0E), (0xA0, 0x250), (0x300, 0x370), (0x400, 0x530), (0x600, 0x700), (0x900, 0x980))
-_RANGES += ((0x2000, 0x2070), (0x2500, 0x25FF), (0x4E00, 0x4F00), (0x1F300, 0x1F650), (0x10000, 0x10100))
-
-
-@dataclass(frozen=True)
-class Proof:
-    """How many of how many keep a promise, and whether it was given for this kind of vocabulary."""
-
-    name: str
-    held: int
-    of: int
-    promised: bool
-
-    @property
-    def broken(self) -> bool:
-        """Whether a promise was given and not kept."""
-        return self.promised and self.held != self.of
+_SHARED_COMPONENTS = ("normalizer", "pre_tokenizer", "decoder")
+_UNICODE_RANGES = (
+    (0x20, 0x7F),
+    (0x09, 0x0E),
+    (0xA0, 0x250),
+    (0x300, 0x370),
+    (0x400, 0x530),
+    (0x600, 0x700),
+    (0x900, 0x980),
+    (0x2000, 0x2070),
+    (0x2500, 0x25FF),
+    (0x4E00, 0x4F00),
+    (0x1F300, 0x1F650),
+    (0x10000, 0x10100),
+)
 
 
-def prove(
+def check_tokenizer(
     base: TokenizerFile,
     new: TokenizerFile,
     *,
     kind: str,
     expansions: Mapping[int, tuple[int, ...]],
     texts: Sequence[str],
-) -> list[Proof]:
-    """Every proof of a vocabulary.
+) -> list[VocabularyCheck]:
+    """Run every check of a new tokenizer against its base.
 
     Args:
         base: the old tokenizer.
         new: the tokenizer made from it.
-        kind: extended, optimized, bpe or unigram: says what is promised.
-        expansions: the base ids of every new id; empty when the vocabulary is no continuation of the base's.
+        kind: `extended`, `optimized`, `bpe` or `unigram`; determines which checks must pass.
+        expansions: new id → the base ids that it expands to; empty when the vocabulary does not continue the base's.
         texts: held-out text; random text is added.
+
+    Returns:
+        One result per check, whether required or not.
     """
-    probes = [*texts, *strange_texts(STRANGE)]
-    old_ids, new_ids = _ids(base, probes), _ids(new, probes)
-    whole = [i for i, text in enumerate(_decoded(base, old_ids)) if text == probes[i]]
-    back = _decoded(new, new_ids)
-    special = _special(base.vocabulary)
-    theirs = _special(new.vocabulary)
-    same = [base.state.get(key) == new.state.get(key) for key in _SETTINGS]
-    extended = kind == "extended"
-    proofs = [
-        Proof("special_tokens", sum(token in theirs for token in special), len(special), True),
-        Proof("special_ids", _same_ids(base, new, special.values()), len(special), extended),
-        Proof("old_ids", _same_ids(base, new, range(len(base.vocabulary))), len(base.vocabulary), extended),
-        Proof("settings", sum(same), len(same), True),
-        Proof("round_trips", sum(back[i] == probes[i] for i in whole), len(whole), True),
-        _reachable(base, new, promised=kind != "unigram"),
+    texts = [*texts, *random_unicode_texts(NUM_RANDOM_TEXTS)]
+    old_ids, new_ids = base.encode_batch(texts), new.encode_batch(texts)
+    old_special = _special_token_ids(base.vocabulary)
+    new_special = _special_token_ids(new.vocabulary)
+    all_ids, extended = range(len(base.vocabulary)), kind == "extended"
+    same = [base.tokenizer_json.get(key) == new.tokenizer_json.get(key) for key in _SHARED_COMPONENTS]
+    carried_over = sum(token in new_special for token in old_special)
+    special_ids = _count_same_ids(base, new, old_special.values())
+    checks = [
+        VocabularyCheck("special_tokens", carried_over, len(old_special), required=True),
+        VocabularyCheck("special_ids", special_ids, len(old_special), required=extended),
+        VocabularyCheck("old_ids", _count_same_ids(base, new, all_ids), len(all_ids), required=extended),
+        VocabularyCheck("settings", sum(same), len(same), required=True),
+        _check_round_trips(texts, _decode(base, old_ids), _decode(new, new_ids)),
+        _check_reachable(base, new, required=kind != "unigram"),
     ]
     if expansions:
-        proofs.append(_recovered(old_ids, new_ids, expansions))
-    return proofs
+        checks.append(_check_base_ids(old_ids, new_ids, expansions))
+    return checks
 
 
-def same_in_sentencepiece(base: TokenizerFile, new: TokenizerFile, file: Path, texts: Sequence[str]) -> Proof:
-    """The `.model` file beside a tokenizer.json gives the same ids, on texts on which the base's two do."""
+def check_sentencepiece_file(
+    base: TokenizerFile, new: TokenizerFile, file: Path, texts: Sequence[str]
+) -> VocabularyCheck:
+    """Check that a SentencePiece file gives the same ids as the tokenizer.json that it was made from.
+
+    Args:
+        base: the old tokenizer, with a SentencePiece file of the same name in its folder.
+        new: the tokenizer made from it.
+        file: its SentencePiece file.
+        texts: held-out text; those on which the two files of the base differ are left out.
+
+    Returns:
+        The number of texts with the same ids.
+    """
     from sentencepiece import SentencePieceProcessor
 
-    def agreeing(tokenizer: TokenizerFile, model: Path) -> list[bool]:
+    def compare_ids(tokenizer: TokenizerFile, model: Path) -> list[bool]:
         processor = SentencePieceProcessor(model_file=str(model))
-        pairs = zip(_ids(tokenizer, texts), texts, strict=True)
+        pairs = zip(tokenizer.encode_batch(texts), texts, strict=True)
         return [ids == processor.encode(text) for ids, text in pairs]
 
-    before = agreeing(base, base.path.parent / file.name)
-    after = agreeing(new, file)
-    return Proof("sentencepiece", sum(b and a for b, a in zip(before, after, strict=True)), sum(before), True)
+    old = compare_ids(base, base.path.parent / file.name)
+    both = [o and n for o, n in zip(old, compare_ids(new, file), strict=True)]
+    return VocabularyCheck("sentencepiece", sum(both), sum(old), required=True)
 
 
-def strange_texts(count: int) -> list[str]:
-    """Short texts of letters, signs, spaces and emoji of many scripts at random; the same ones every time."""
-    chance = random.Random(0)
-    return ["".join(_character(chance) for _ in range(chance.randint(1, 24))) for _ in range(count)]
+def random_unicode_texts(count: int) -> list[str]:
+    """Return short texts of random letters, symbols, spaces and emoji of many scripts; the same in every run."""
+    rng = random.Random(0)
+    return ["".join(_random_character(rng) for _ in range(rng.randint(1, 24))) for _ in range(count)]
 
 
-def _character(chance: random.Random) -> str:
-    return " " if chance.random() < 0.15 else chr(chance.randrange(*chance.choice(_RANGES)))
+def _random_character(rng: random.Random) -> str:
+    return " " if rng.random() < 0.15 else chr(rng.randrange(*rng.choice(_UNICODE_RANGES)))
 
 
-def _recovered(
+def _check_round_trips(texts: Sequence[str], old_decoded: Sequence[str], new_decoded: Sequence[str]) -> VocabularyCheck:
+    """Texts that the base restores are restored."""
+    restored = [new == text for text, old, new in zip(texts, old_decoded, new_decoded, strict=True) if old == text]
+    return VocabularyCheck("round_trips", sum(restored), len(restored), required=True)
+
+
+def _check_base_ids(
     old_ids: Sequence[Sequence[int]], new_ids: Sequence[Sequence[int]], expansions: Mapping[int, tuple[int, ...]]
-) -> Proof:
-    """Texts all of whose base tokens were kept: expanding the new tokens gives exactly them."""
+) -> VocabularyCheck:
+    """In texts whose base tokens are all kept, expanding the new tokens gives exactly these."""
     kept = {old for expansion in expansions.values() for old in expansion}
     pairs = [(old, new) for old, new in zip(old_ids, new_ids, strict=True) if kept.issuperset(old)]
-    recovered = sum([piece for id_ in new for piece in expansions[id_]] == list(old) for old, new in pairs)
-    return Proof("base_ids", recovered, len(pairs), True)
+    recovered = sum([base_id for id_ in new for base_id in expansions[id_]] == list(old) for old, new in pairs)
+    return VocabularyCheck("base_ids", recovered, len(pairs), required=True)
 
 
-def _reachable(base: TokenizerFile, new: TokenizerFile, *, promised: bool) -> Proof:
-    """Tokens that the base lacks and that their own bytes become."""
-    own = set(base.vocabulary.tokens)
+def _check_reachable(base: TokenizerFile, new: TokenizerFile, *, required: bool) -> VocabularyCheck:
+    """Tokens that the base lacks are what their own bytes are tokenized into."""
+    base_tokens = set(base.vocabulary.tokens)
     tokens, kinds = new.vocabulary.tokens, new.vocabulary.kinds
-    asked = [id_ for id_, kind in enumerate(kinds) if kind is Kind.NORMAL and tokens[id_] not in own]
-    reached = sum(list(new.segment(tokens[id_])) == [id_] for id_ in asked)
-    return Proof("reachable", reached, len(asked), promised)
+    ids = [id_ for id_, kind in enumerate(kinds) if kind is TokenKind.NORMAL and tokens[id_] not in base_tokens]
+    reached = sum(list(new.segment(tokens[id_])) == [id_] for id_ in ids)
+    return VocabularyCheck("reachable", reached, len(ids), required)
 
 
-def _special(vocabulary: Vocabulary) -> dict[bytes, int]:
-    """Special tokens with their ids."""
+def _special_token_ids(vocabulary: Vocabulary) -> dict[bytes, int]:
     pairs = zip(vocabulary.tokens, vocabulary.kinds, strict=True)
-    return {token: id_ for id_, (token, kind) in enumerate(pairs) if kind is Kind.SPECIAL}
+    return {token: id_ for id_, (token, kind) in enumerate(pairs) if kind is TokenKind.SPECIAL}
 
 
-def _same_ids(base: TokenizerFile, new: TokenizerFile, ids: Iterable[int]) -> int:
-    old, found = base.vocabulary, new.vocabulary
-    return sum(
-        id_ < len(found) and (old.tokens[id_], old.kinds[id_]) == (found.tokens[id_], found.kinds[id_]) for id_ in ids
+def _count_same_ids(base: TokenizerFile, new: TokenizerFile, ids: Iterable[int]) -> int:
+    old_entries, new_entries = (
+        list(zip(file.vocabulary.tokens, file.vocabulary.kinds, strict=True)) for file in (base, new)
     )
+    return sum(id_ < len(new_entries) and old_entries[id_] == new_entries[id_] for id_ in ids)
 
 
-def _ids(tokenizer: TokenizerFile, texts: Sequence[str]) -> list[list[int]]:
-    return [found.ids for found in tokenizer.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-
-
-def _decoded(tokenizer: TokenizerFile, ids: Sequence[Sequence[int]]) -> list[str]:
+def _decode(tokenizer: TokenizerFile, ids: Sequence[Sequence[int]]) -> list[str]:
     return tokenizer.tokenizer.decode_batch([list(item) for item in ids], skip_special_tokens=False)

@@ -1,7 +1,7 @@
-"""How often each word of a corpus occurs, in bounded memory: what vocabularies are learnt from.
+"""Count the words of a corpus in bounded memory, to train vocabularies on.
 
-A word is what the tokenizer's own pre-tokenizer makes of the text, as the tokenizer stores it. SentencePiece has no
-pre-tokenizer: there a word is a run of letters, of other signs or of spaces, with the space before it.
+A word is a pre-token of the tokenizer, in the form in which the tokenizer stores it. SentencePiece has no
+pre-tokenizer; there a word is a run of letters, of other characters or of spaces, with the space before it.
 """
 
 from __future__ import annotations
@@ -16,107 +16,122 @@ from tempfile import TemporaryDirectory
 
 from tokenizers import Regex, pre_tokenizers
 
-from lep.data.corpus import corpus_bytes, corpus_documents, corpus_languages
+from lep.data.corpus import get_corpus_bytes, list_corpus_languages, read_corpus_documents
 from lep.errors import DataError
 from lep.io.tokenizer_file import TokenizerFile
-from lep.progress import note, progress
+from lep.progress import log_message, track_progress
 
-SPILL = 2_000_000
-"""Distinct words held in memory; more are written to disk, in order, and merged when they are read."""
+SPILL_THRESHOLD = 2_000_000
+"""Distinct words held in memory; beyond it, counts are written to disk in sorted runs and merged on reading."""
 
-SPILLED_FLOOR = 2
-"""Occurrences that a word needs to count, once a corpus was large enough to spill."""
+MIN_SPILLED_COUNT = 2
+"""Minimum occurrences of a word in a corpus that was large enough to spill."""
 
 _SENTENCEPIECE_WORD = r"▁?[\p{L}\p{M}]+|\p{N}|▁?[^▁\p{L}\p{M}\p{N}]+|▁+"
 
 
-class Words:
-    """Words with their counts, most of them on disk when there are many. Iterate: (word, count), each word once."""
+class WordCounter:
+    """Counts words, spilling to disk when there are many. Iterating yields (word, count), each word once."""
 
-    def __init__(self, *, spill: int = SPILL) -> None:
-        self.spill = spill
+    def __init__(self, *, spill_threshold: int = SPILL_THRESHOLD) -> None:
+        self.spill_threshold = spill_threshold
         self.characters = 0
         self._counts: Counter[str] = Counter()
-        self._runs: list[Path] = []
+        self._spilled_files: list[Path] = []
         self._folder = TemporaryDirectory(prefix="lep-words-")
 
     def add(self, words: Iterable[str]) -> None:
-        """Count these words."""
+        """Count words."""
         self._counts.update(words)
-        if len(self._counts) >= self.spill:
-            self._write()
+        if len(self._counts) >= self.spill_threshold:
+            self._spill()
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
-        if not self._runs:
+        if not self._spilled_files:
             yield from self._counts.items()
             return
         if self._counts:
-            self._write()
+            self._spill()
         with ExitStack() as stack:
-            files = [stack.enter_context(run.open(encoding="utf-8")) for run in self._runs]
-            for word, count in _summed(heapq.merge(*(map(json.loads, file) for file in files))):
-                if count >= SPILLED_FLOOR:
+            files = [stack.enter_context(path.open(encoding="utf-8")) for path in self._spilled_files]
+            for word, count in _sum_adjacent(heapq.merge(*(map(json.loads, file) for file in files))):
+                if count >= MIN_SPILLED_COUNT:
                     yield word, count
 
-    def _write(self) -> None:
-        run = Path(self._folder.name) / str(len(self._runs))
-        with run.open("w", encoding="utf-8") as file:
+    def _spill(self) -> None:
+        path = Path(self._folder.name) / str(len(self._spilled_files))
+        with path.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(item) + "\n" for item in sorted(self._counts.items()))
-        self._runs.append(run)
+        self._spilled_files.append(path)
         self._counts = Counter()
 
 
-class WordMix:
-    """The words of several languages, each language weighing what it should. Iterate: (word, count)."""
+class WeightedWordCounts:
+    """Word counts of several languages, scaled to the shares of a mixture. Iterating yields (word, count).
 
-    def __init__(self, words: Mapping[str, Words], weights: Mapping[str, float] | None = None) -> None:
-        self.words = words
-        characters = {language: found.characters for language, found in words.items()}
-        shares = weights or characters
+    Args:
+        counters: word counts by language.
+        shares: share of the text by language, in any unit; `None`: the text as it is.
+        skipped: invalid documents, by reason.
+    """
+
+    def __init__(
+        self,
+        counters: Mapping[str, WordCounter],
+        shares: Mapping[str, float] | None = None,
+        *,
+        skipped: Mapping[str, int] | None = None,
+    ) -> None:
+        self.counters = counters
+        self.skipped = dict(skipped or {})
+        characters = {language: counter.characters for language, counter in counters.items()}
+        shares = shares or characters
         scale = sum(characters.values()) / sum(shares.values())
-        self.factors = {language: shares[language] * scale / characters[language] for language in words}
+        self.factors = {language: shares[language] * scale / characters[language] for language in counters}
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
-        for language, words in self.words.items():
+        for language, words in self.counters.items():
             factor = self.factors[language]
             for word, count in words:
                 if scaled := count if factor == 1 else round(count * factor):
                     yield word, scaled
 
 
-def count_words(
-    tokenizer: TokenizerFile, corpus: Path, *, mixture: Mapping[str, float] | None, skipped: Counter[str]
-) -> WordMix:
-    """Count the words of a corpus's train halves.
+def count_words(tokenizer: TokenizerFile, corpus: Path, *, mixture: Mapping[str, float] | None) -> WeightedWordCounts:
+    """Count the words of the training splits of a corpus.
 
     Args:
-        tokenizer: tells words apart.
-        corpus: see `lep.data.corpus`.
-        mixture: the languages to read and the share of each; none: all of them, as they are.
-        skipped: counts bad documents by reason.
+        tokenizer: splits text into words.
+        corpus: a corpus of `collect`, a file of documents, or a folder of such files.
+        mixture: share of the text by language, in any unit; languages without a share are not read. `None`: all
+            languages, as they are.
+
+    Returns:
+        The counts, scaled to the mixture.
 
     Raises:
-        DataError: a language of the mixture is not there, or has no text.
+        DataError: a language of the mixture is not in the corpus, or has no text.
     """
-    split = splitter(tokenizer)
-    found: dict[str, Words] = {}
-    for language in mixture or corpus_languages(corpus):
-        words = found[language] = Words()
-        size = corpus_bytes(corpus, language)
-        with progress(f"counting words of {language}", total=size, unit="bytes") as advance:
-            for document in corpus_documents(corpus, language, "train", skipped=skipped):
+    split = build_word_splitter(tokenizer)
+    counters: dict[str, WordCounter] = {}
+    skipped: Counter[str] = Counter()
+    for language in mixture or list_corpus_languages(corpus):
+        words = counters[language] = WordCounter()
+        size = get_corpus_bytes(corpus, language)
+        with track_progress(f"counting words of {language}", total=size, unit="bytes") as advance:
+            for document in read_corpus_documents(corpus, language, "train", skipped=skipped):
                 words.add(split(document))
                 words.characters += len(document)
                 advance(len(document.encode()))
         if not words.characters:
-            raise DataError(f"{corpus}: there is no text of {language!r} to learn from")
+            raise DataError(f"{corpus}: there is no text of {language!r} to train on")
     if skipped:
-        note(f"{skipped.total()} bad documents skipped: {dict(skipped)}")
-    return WordMix(found, mixture)
+        log_message(f"{skipped.total()} invalid documents skipped: {dict(skipped)}")
+    return WeightedWordCounts(counters, mixture, skipped=skipped)
 
 
-def character_counts(words: Iterable[tuple[str, int]]) -> Counter[str]:
-    """How often each character occurs in counted words."""
+def count_characters(words: Iterable[tuple[str, int]]) -> Counter[str]:
+    """Count the characters of counted words."""
     counts: Counter[str] = Counter()
     for word, count in words:
         for character in word:
@@ -124,22 +139,23 @@ def character_counts(words: Iterable[tuple[str, int]]) -> Counter[str]:
     return counts
 
 
-def splitter(tokenizer: TokenizerFile) -> Callable[[str], list[str]]:
-    """What makes words of a text, as the tokenizer stores them."""
-    normalizer, cut = tokenizer.tokenizer.normalizer, tokenizer.tokenizer.pre_tokenizer
+def build_word_splitter(tokenizer: TokenizerFile) -> Callable[[str], list[str]]:
+    """Return a function that splits a text into words, in the form in which the tokenizer stores them."""
+    normalizer, pre_tokenizer = tokenizer.tokenizer.normalizer, tokenizer.tokenizer.pre_tokenizer
     if tokenizer.scheme == "sentencepiece":
         words = pre_tokenizers.Split(Regex(_SENTENCEPIECE_WORD), "isolated")
-        cut = pre_tokenizers.Sequence([cut, words]) if cut else words  # a pre-tokenizer may write the `▁`
+        # A pre-tokenizer may be what writes the `▁`.
+        pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizer, words]) if pre_tokenizer else words
 
     def split(text: str) -> list[str]:
-        normal = normalizer.normalize_str(text) if normalizer else text
-        return [word for word, _ in cut.pre_tokenize_str(normal)]
+        normalized = normalizer.normalize_str(text) if normalizer else text
+        return [word for word, _ in pre_tokenizer.pre_tokenize_str(normalized)]
 
     return split
 
 
-def _summed(items: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-    """Neighbours with the same word, added up."""
+def _sum_adjacent(items: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    """Add up adjacent items with the same word."""
     last, total = "", 0
     for word, count in items:
         if word != last:

@@ -1,24 +1,19 @@
-"""Tuning by trl: instruction tuning (SFT), and preferences by DPO and KTO.
+"""Fine-tuning by trl: on conversations (SFT), and on preferences by DPO and KTO.
 
-The three are one training but for what a sample is and what the loss: trl's trainers. Theirs are the losses; ours is
-what learns, how it is kept in checkpoints, and how it is divided among processes.
+The losses are those of trl's trainers. What is trained, its checkpoints, and FSDP2 are lep's.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer
-from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.kto_config import KTOConfig
@@ -26,189 +21,194 @@ from trl.trainer.kto_trainer import KTOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from lep.config import Tuning
-from lep.data.sft_dataset import Lessons, in_order
-from lep.distributed import by_main, world
-from lep.errors import TokenizerError, UsageError
-from lep.io.model_folder import open_model
-from lep.io.model_writer import TRAINING_LOG
-from lep.modeling.document_masking import attends_inside_documents
-from lep.modeling.loading import load_model, load_tokenizer, seeded
-from lep.modeling.saving import let_learn, write_learnt
-from lep.modeling.sharding import ShardedTrainer, gather, shard, share, whole
-from lep.modeling.trainable_layers import decoder_layers
-from lep.progress import Advance, progress
-from lep.training.arguments import training_arguments
-from lep.training.callbacks import Watch, last_checkpoint
-from lep.training.resource_errors import explained
+from lep.data.sft_dataset import SFTDataset, load_training_samples
+from lep.distributed import get_world_size
+from lep.modeling.trainable_model import TrainableModel
+from lep.progress import Advance, track_progress
+from lep.results.stages import LossPoint
+from lep.training.arguments import FinetuningArguments
+from lep.training.callbacks import TrainingMonitor
+from lep.training.checkpoints import TrainedWeightsMixin, find_last_checkpoint
+from lep.training.fsdp_trainer import FSDPTrainerMixin
 
-_CHECKPOINTS = 3
-"""How many are made in a training; the last one is kept."""
+_CHECKPOINT_COUNT = 3
+"""Checkpoints made in a training; only the last one is kept."""
 
-_KEPT = {"loss": "loss", "rewards/accuracies": "accuracy", "rewards/margins": "margin"}
-"""What the manifest tells of each step, by trl's names; the last two of preferences."""
+_LOSS_POINT_FIELDS = {"step": "step", "loss": "loss", "rewards/accuracies": "accuracy", "rewards/margins": "margin"}
+"""Fields of `LossPoint` by trl's names; the last two are of preferences."""
 
 
-def tune(settings: Tuning, lessons: Lessons, *, out: Path, beta: float = 0.1) -> dict[str, Any]:
-    """Tune a model and write it, adapters merged in; returns the room's numbers. Goes on from `out`'s last checkpoint.
+@dataclass(frozen=True)
+class FinetuningOutput:
+    """How a fine-tuning went; its result is in the model."""
+
+    losses: tuple[LossPoint, ...]
+    tokens_per_second: float
+
+
+class _FinetuningMixin(TrainedWeightsMixin):
+    """Goes before one of trl's trainers: nothing is sent anywhere, and the pass of the reference model has progress."""
+
+    def __init__(self, *, advance: Advance, **kwargs: Any) -> None:
+        self.advance = advance
+        super().__init__(**kwargs)
+
+    def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
+        """Override `compute_ref_log_probs` of DPO and KTO, which is called for each batch before training."""
+        log_probs = super().compute_ref_log_probs(model, inputs)  # pyright: ignore[reportAttributeAccessIssue]
+        self.advance(1)
+        return log_probs
+
+    def _send_telemetry(self) -> None:
+        """Override trl's `_send_telemetry`."""
+
+    def create_model_card(self, *_: object, **__: object) -> None:
+        """Override `Trainer.create_model_card`."""
+
+
+class LepSFTTrainer(_FinetuningMixin, SFTTrainer):
+    """SFT on a whole model."""
+
+
+class LepDPOTrainer(_FinetuningMixin, DPOTrainer):
+    """DPO on a whole model."""
+
+
+class LepKTOTrainer(_FinetuningMixin, KTOTrainer):
+    """KTO on a whole model."""
+
+
+class FSDPSFTTrainer(_FinetuningMixin, FSDPTrainerMixin, SFTTrainer):
+    """SFT on a model that is sharded after the trainer is made."""
+
+
+class FSDPDPOTrainer(_FinetuningMixin, FSDPTrainerMixin, DPOTrainer):
+    """DPO on a model that is sharded after the trainer is made."""
+
+
+class FSDPKTOTrainer(_FinetuningMixin, FSDPTrainerMixin, KTOTrainer):
+    """KTO on a model that is sharded after the trainer is made."""
+
+
+_CONFIGS: Mapping[str, Any] = {"sft": SFTConfig, "dpo": DPOConfig, "kto": KTOConfig}
+_TRAINERS: Mapping[str, Any] = {"sft": LepSFTTrainer, "dpo": LepDPOTrainer, "kto": LepKTOTrainer}
+_FSDP_TRAINERS: Mapping[str, Any] = {"sft": FSDPSFTTrainer, "dpo": FSDPDPOTrainer, "kto": FSDPKTOTrainer}
+
+
+class PackedDataCollator:
+    """Collate packed samples: positions restart with each conversation, by which attention tells them apart.
 
     Args:
-        settings: the model, what learns and how.
-        lessons: what is learnt.
-        out: an existing folder.
-        beta: β of DPO and KTO.
+        tokenizer: Its padding token, or else its end-of-sequence token, pads.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.collator = DataCollatorForLanguageModeling(pad_token_id=cast(int, pad), return_position_ids=True)
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return a batch without an attention mask."""
+        batch = self.collator(samples)
+        del batch["attention_mask"]  # with one, positions are ignored
+        return dict(batch)
+
+
+def finetune(
+    model: TrainableModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: SFTDataset,
+    arguments: FinetuningArguments,
+    *,
+    folder: Path,
+    log_path: Path,
+) -> FinetuningOutput:
+    """Fine-tune a model on all samples once, in order; resume from the last checkpoint in `folder`.
+
+    Args:
+        model: Trained in place; gathered in the main process afterwards.
+        tokenizer: Its tokenizer.
+        dataset: The samples, in the order of training.
+        arguments: Learning rate, batch and loss.
+        folder: For checkpoints.
+        log_path: For a line of JSON for each step.
+
+    Returns:
+        How the training went.
 
     Raises:
-        LepError: the loss or the gradient is not finite, or memory is short.
-        ArtifactError: the disk is full.
-        UsageError: `packing` with a model whose attention does not stay inside a conversation.
-        TokenizerError: there is no token to pad with.
-
-    Source: METHOD §6.
+        LepError: The loss or the gradient is not finite.
     """
-    source, tokenizer = open_model(settings.model), load_tokenizer(settings.model)
-    folder = out / "checkpoints"
-    watch = Watch(tokens_per_step=lessons.tokens / lessons.steps, log=out / TRAINING_LOG)
-    lower = f"micro_batch_size ({settings.micro_batch_size}) or maximum_length ({settings.maximum_length})"
-    with seeded(settings.seed), explained(folder, lower=lower):
-        model = load_model(settings.model, dtype=settings.dtype)
-        _check(model, tokenizer, settings)
-        let_learn(model, settings, source=source)
-        trainer = _trainer(model, tokenizer, lessons, settings=settings, folder=folder, beta=beta)
-        trainer.add_callback(watch)
-        checkpoint, done = last_checkpoint(folder)
-        share_done = done / lessons.steps
-        with progress("tuning", total=lessons.tokens, unit="tokens", done=lessons.tokens * share_done) as advance:
-            watch.advance = advance
-            trainer.train(resume_from_checkpoint=checkpoint)
-    gather(model)
-    by_main(partial(_finish, model, out, settings=settings, lessons=lessons))
-    return {
-        **lessons.numbers(),
-        "tokens_per_second": watch.tokens_per_second,
-        "losses": _losses(trainer.state.log_history),
-    }
+    monitor = TrainingMonitor(tokens_per_step=dataset.tokens / dataset.steps, log_path=log_path)
+    trainer = _build_trainer(model, tokenizer, dataset, arguments, folder=folder)
+    trainer.add_callback(monitor)
+    checkpoint, done = find_last_checkpoint(folder)
+    completed = dataset.tokens * (done / dataset.steps)
+    with track_progress("tuning", total=dataset.tokens, unit="tokens", completed=completed) as advance:
+        monitor.advance = advance
+        trainer.train(resume_from_checkpoint=checkpoint)
+    model.gather()
+    return FinetuningOutput(_extract_losses(trainer.state.log_history), monitor.tokens_per_second)
 
 
-def _losses(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the manifest tells of each step."""
-    steps = [row for row in history if "loss" in row]
-    return [{"step": row["step"]} | {ours: row[name] for name, ours in _KEPT.items() if name in row} for row in steps]
-
-
-def _check(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Tuning) -> None:
-    if tokenizer.pad_token is None and tokenizer.eos_token is None:
-        raise TokenizerError(f"{settings.model}: its tokenizer has neither a pad_token nor an eos_token to pad with")
-    if settings.packing and not attends_inside_documents(model, batch=min(2, settings.micro_batch_size)):
-        raise UsageError("packing: this model's attention does not stay inside a conversation; give packing=false")
-
-
-def _finish(model: PreTrainedModel, out: Path, *, settings: Tuning, lessons: Lessons) -> None:
-    write_learnt(model, open_model(settings.model), out)
-    shutil.rmtree(out / "checkpoints")
-    shutil.rmtree(lessons.folder)
-
-
-class _OfWhatLearns:
-    """Before one of trl's trainers: checkpoints hold what learns and nothing else, and nothing is sent anywhere."""
-
-    model: nn.Module
-    args: Any
-    advance: Advance
-
-    def _save(self, output_dir: str, state_dict: object = None) -> None:
-        state = {name: whole(weight.detach()).contiguous() for name, weight in _learning(self.model).items()}
-        if self.args.should_save:
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
-            save_file(state, Path(output_dir) / SAFE_WEIGHTS_NAME)
-
-    @torch.no_grad()
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        state = load_file(Path(resume_from_checkpoint) / SAFE_WEIGHTS_NAME)
-        for name, weight in _learning(self.model).items():
-            weight.copy_(share(state[name], like=weight))
-
-    def compute_ref_log_probs(self, *given: Any) -> Any:
-        """Of a batch, by the model as it is before it learns."""
-        found = super().compute_ref_log_probs(*given)  # pyright: ignore[reportAttributeAccessIssue]
-        self.advance(1)
-        return found
-
-    def _send_telemetry(self) -> None: ...
-
-    def create_model_card(self, *_: object, **__: object) -> None: ...
-
-
-def _idle(amount: float) -> None: ...
-
-
-def _learning(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-
-
-def _trainer(
-    model: PreTrainedModel,
+def _build_trainer(
+    model: TrainableModel,
     tokenizer: PreTrainedTokenizerBase,
-    lessons: Lessons,
+    dataset: SFTDataset,
+    arguments: FinetuningArguments,
     *,
-    settings: Tuning,
     folder: Path,
-    beta: float,
 ) -> Trainer:
-    """A trainer for this process's part of the work; divides the model when it is to be, after a look at it whole."""
-    sharded = settings.parallel == "fsdp2" and world() > 1
-    kind = {"sft": SFTTrainer, "dpo": DPOTrainer, "kto": KTOTrainer}[lessons.method]
-    bases = (_OfWhatLearns, ShardedTrainer, kind) if sharded else (_OfWhatLearns, kind)
-    if settings.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    samples = in_order(lessons, settings)
-    batches = math.ceil(len(samples) / (settings.micro_batch_size * world()))
-    looks = (
-        progress("the model before", total=batches, unit="batches") if lessons.method != "sft" else nullcontext(_idle)
+    """Build the trainer of this process; shards the model if it is to be, after the pass of the reference model."""
+    sharded = arguments.fsdp and get_world_size() > 1
+    if arguments.gradient_checkpointing:
+        model.causal_lm.activation_checkpointing_enable({"use_reentrant": False})
+    samples = load_training_samples(dataset)
+    batches = math.ceil(len(samples) / (arguments.micro_batch_size * get_world_size()))
+    progress = (
+        nullcontext(lambda _: None)
+        if dataset.method == "sft"
+        else track_progress("reference model", total=batches, unit="batches")
     )
-    with looks as advance:
-        made = cast(Any, type("Tuner", bases, {"advance": staticmethod(advance)}))
-        trainer: Trainer = made(
-            model=model,
-            args=_arguments(lessons, settings, folder=folder, beta=beta),
+    with progress as advance:
+        trainer: Trainer = (_FSDP_TRAINERS if sharded else _TRAINERS)[dataset.method](
+            trainable=model,
+            advance=advance,
+            args=_build_training_arguments(dataset, arguments, folder=folder),
             train_dataset=samples,
             processing_class=tokenizer,
-            **({"data_collator": Packed(tokenizer)} if settings.packing else {}),
+            **({"data_collator": PackedDataCollator(tokenizer)} if arguments.packing else {}),
         )
     if sharded:
-        shard(model, layers=decoder_layers(model), dtype=getattr(torch, settings.dtype))
+        model.shard(dtype=getattr(torch, arguments.dtype))
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-class Packed:
-    """Packed samples as batches: positions restart with each conversation, which tells attention where it begins."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self.batch = DataCollatorForLanguageModeling(pad_token_id=cast(int, pad), return_position_ids=True)
-
-    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = self.batch(samples)
-        del batch["attention_mask"]  # with one, positions would not be looked at
-        return dict(batch)
-
-
-def _arguments(lessons: Lessons, settings: Tuning, *, folder: Path, beta: float) -> Any:
-    kinds: dict[str, Any] = {"sft": SFTConfig, "dpo": DPOConfig, "kto": KTOConfig}
-    compared = {"beta": beta, "precompute_ref_log_probs": True}
-    return training_arguments(
-        kinds[lessons.method],
-        settings,
-        steps=lessons.steps,
-        folder=folder,
-        save_every=max(1, lessons.steps // _CHECKPOINTS),
-        learning_rate=settings.lr,
+def _build_training_arguments(dataset: SFTDataset, arguments: FinetuningArguments, *, folder: Path) -> Any:
+    method: dict[str, Any] = (
+        {"dataset_kwargs": {"skip_prepare_dataset": True}}
+        if dataset.method == "sft"
+        else {"beta": arguments.beta, "precompute_ref_log_probs": True}
+    )
+    return arguments.to_transformers(
+        _CONFIGS[dataset.method],
+        max_steps=dataset.steps,
+        output_dir=folder,
+        save_steps=max(1, dataset.steps // _CHECKPOINT_COUNT),
+        learning_rate=arguments.learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=max(1, lessons.steps // 20),
-        weight_decay=settings.weight_decay,
-        bf16=settings.dtype == "bfloat16",
-        activation_checkpointing=False,  # it is on already, where it is wanted
+        warmup_steps=max(1, dataset.steps // 20),
+        weight_decay=arguments.weight_decay,
+        bf16=arguments.dtype == "bfloat16",
+        activation_checkpointing=False,  # it is on already, where it is set
         max_length=None,
-        **({"dataset_kwargs": {"skip_prepare_dataset": True}} if lessons.method == "sft" else compared),
+        **method,
+    )
+
+
+def _extract_losses(history: Sequence[Mapping[str, Any]]) -> tuple[LossPoint, ...]:
+    return tuple(
+        LossPoint(**{field: row[name] for name, field in _LOSS_POINT_FIELDS.items() if name in row})
+        for row in history
+        if "loss" in row
     )

@@ -1,4 +1,4 @@
-"""The libraries' bars and chatter, silenced: ours stand in their place."""
+"""Silence the progress bars and warnings of the libraries; lep shows its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 
 def silence_libraries() -> None:
-    """No bars and no warnings from now on; errors still come through."""
+    """Turn off progress bars and warnings of the libraries from now on; their errors still show."""
     warnings.simplefilter("ignore", FutureWarning)
     logging.set_verbosity_error()
     logging.disable_progress_bar()

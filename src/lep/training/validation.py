@@ -1,4 +1,4 @@
-"""What is measured on held-out text while a model learns."""
+"""Measure a model on held-out text while it is trained."""
 
 from __future__ import annotations
 
@@ -8,79 +8,95 @@ from math import log
 from typing import Any
 
 from jaxtyping import Int
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lep.core.metrics import bits_per_byte
-from lep.data.document_tokens import document_prefix
-from lep.modeling.likelihood import likelihood
-from lep.modeling.new_token_usage import written_share
+from lep.data.document_tokens import get_document_prefix_id
+from lep.modeling.likelihood import Likelihood, compute_likelihood
+from lep.modeling.new_token_usage import compute_generated_new_fraction
 
-SPOKEN = 0.01
-"""Share of new tokens in a text below which it is not asked whether the model writes them."""
+MIN_NEW_TOKEN_FRACTION = 0.01
+"""Fraction of new tokens in a text below which generation is not examined for them."""
 
-_LOOK = 1000
-"""Characters of a document that a first look takes."""
+_INITIAL_LOSS_DOCUMENTS, _INITIAL_LOSS_CHARACTERS = 2, 1000
+"""Documents of each language, and characters of each, on which the initial loss is measured."""
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Texts that are kept from training, by language, and the tokens that are new."""
+class ValidationSet:
+    """Held-out texts by language, and the tokens that are new."""
 
     texts: Mapping[str, Sequence[str]]
     tokenizer: PreTrainedTokenizerBase
     new_ids: Int[Tensor, " new"]
     mixture: Mapping[str, float]
-    """What each language weighs in the score; one that is not there weighs nothing."""
-    block: int
-    """Tokens that are seen at a time."""
+    """Weight of each language in the score; a language that is not in it has none."""
+    sequence_length: int
+    """Tokens of a window."""
 
-    def measure(self, model: nn.Module) -> dict[str, Any]:
-        """Bits per byte by language, `score`, their mean by the mixture, and how the new tokens fare.
+    def compute_metrics(self, model: PreTrainedModel) -> dict[str, Any]:
+        """Measure a model on every language.
 
-        By language: `loss_new` and `loss_old`, nats per token that is new or not; `mass_new`, the probability that the
-        model gives to new tokens, and `share_new`, how many of the text's tokens are new; `written_new`, how many of
-        those are that it writes when it continues the text greedily.
+        Args:
+            model: A causal language model.
+
+        Returns:
+            By the names of the fields of `lep.results.stages.ValidationPoint`: `score`, mean bits per byte of the
+            mixture, and by language what is measured of it.
         """
-        found = {language: self._of_text(model, documents) for language, documents in self.texts.items()}
-        keys = dict.fromkeys(key for row in found.values() for key in row)
-        by_key = {key: {language: row[key] for language, row in found.items() if key in row} for key in keys}
-        shares = {language: self.mixture.get(language, 0.0) for language in found}
-        score = sum(share * found[language]["bits_per_byte"] for language, share in shares.items())
-        return {"score": score / sum(shares.values()), **by_key}
+        rows = {language: self._compute_text_metrics(model, documents) for language, documents in self.texts.items()}
+        names = dict.fromkeys(name for row in rows.values() for name in row)
+        metrics = {name: {language: row[name] for language, row in rows.items() if name in row} for name in names}
+        weights = {language: self.mixture.get(language, 0.0) for language in rows}
+        score = sum(weight * rows[language]["bits_per_byte"] for language, weight in weights.items())
+        return {"score": score / sum(weights.values()), **metrics}
 
-    def first_loss(self, model: nn.Module) -> float:
-        """Nats per token of the first few hundred tokens of each language, the least of them."""
-        losses = []
-        for documents in self.texts.values():
-            ids = [self.tokenizer(text[:_LOOK], add_special_tokens=False)["input_ids"] for text in documents[:2]]
-            told = likelihood(
-                model, ids, new_ids=self.new_ids, prefix=document_prefix(self.tokenizer), block=self.block
-            )
-            losses.append(told.bits * log(2) / told.tokens)
-        return min(losses)
+    def compute_initial_loss(self, model: PreTrainedModel) -> float:
+        """Return nats per token at the beginning of a few texts, of the language where it is least."""
+        beginnings = (
+            [text[:_INITIAL_LOSS_CHARACTERS] for text in documents[:_INITIAL_LOSS_DOCUMENTS]]
+            for documents in self.texts.values()
+        )
+        likelihoods = [self._compute_likelihood(model, self._encode(texts)) for texts in beginnings]
+        return min(likelihood.bits * log(2) / likelihood.tokens for likelihood in likelihoods)
 
-    def _of_text(self, model: nn.Module, documents: Sequence[str]) -> dict[str, float]:
-        ids = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in documents]
-        prefix = document_prefix(self.tokenizer)
-        told = likelihood(model, ids, new_ids=self.new_ids, prefix=prefix, block=self.block)
-        row: dict[str, float | None] = {"bits_per_byte": bits_per_byte(documents, bits=told.bits)}
+    def _encode(self, documents: Sequence[str]) -> list[list[int]]:
+        return [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in documents]  # pyright: ignore[reportReturnType]
+
+    def _compute_likelihood(self, model: PreTrainedModel, ids: Sequence[Sequence[int]]) -> Likelihood:
+        prefix_id = get_document_prefix_id(self.tokenizer)
+        return compute_likelihood(
+            model, ids, new_ids=self.new_ids, prefix_id=prefix_id, sequence_length=self.sequence_length
+        )
+
+    def _compute_text_metrics(self, model: PreTrainedModel, documents: Sequence[str]) -> dict[str, float]:
+        ids = self._encode(documents)
+        likelihood = self._compute_likelihood(model, ids)
+        row: dict[str, float | None] = {"bits_per_byte": bits_per_byte(documents, bits=likelihood.bits)}
         if len(self.new_ids):
-            row |= {"loss_new": told.new_loss, "loss_old": told.old_loss}
-            row |= {"mass_new": told.new_mass, "share_new": told.new_share}
-        if told.new_share >= SPOKEN:
-            row["written_new"] = written_share(model, ids, new_ids=self.new_ids, prefix=prefix)
+            row |= {
+                name: getattr(likelihood, name)
+                for name in ("new_token_loss", "old_token_loss", "new_token_probability", "new_token_fraction")
+            }
+        if likelihood.new_token_fraction >= MIN_NEW_TOKEN_FRACTION:
+            row["generated_new_fraction"] = compute_generated_new_fraction(
+                model, ids, new_ids=self.new_ids, prefix_id=get_document_prefix_id(self.tokenizer)
+            )
         return {name: value for name, value in row.items() if value is not None}
 
 
-def in_words(found: Mapping[str, Any]) -> str:
-    """One line about a measurement."""
-    bits = ", ".join(f"{language} {value:.4f}" for language, value in found["bits_per_byte"].items())
-    words = [f"held-out bits per byte: {bits}"]
-    for language, written in found.get("written_new", {}).items():
-        share, mass, loss = (found[name][language] for name in ("share_new", "mass_new", "loss_new"))
-        words.append(
-            f"{language}: {share:.0%} of the tokens are new, their loss is {loss:.2f} nats (of others "
-            f"{found['loss_old'].get(language, 0):.2f}), the model expects {mass:.0%} and writes {written:.0%}"
+def format_metrics(metrics: Mapping[str, Any]) -> str:
+    """Return one line about a measurement."""
+    bits = ", ".join(f"{language} {value:.4f}" for language, value in metrics["bits_per_byte"].items())
+    sentences = [f"held-out bits per byte: {bits}"]
+    for language, generated in metrics.get("generated_new_fraction", {}).items():
+        fraction, probability, loss = (
+            metrics[name][language] for name in ("new_token_fraction", "new_token_probability", "new_token_loss")
         )
-    return "; ".join(words)
+        sentences.append(
+            f"{language}: {fraction:.0%} of the tokens are new, with a loss of {loss:.2f} nats (other tokens "
+            f"{metrics['old_token_loss'].get(language, 0):.2f}); the model gives them {probability:.0%} "
+            f"probability and generates {generated:.0%}"
+        )
+    return "; ".join(sentences)

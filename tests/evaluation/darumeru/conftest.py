@@ -1,4 +1,4 @@
-"""The tiny data sets, and models that know everything, babble, or guess; the harness is imported once."""
+"""The tiny data sets, and models that are perfect or guess; lm-evaluation-harness is imported once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from lep.evaluation.darumeru import TASK_FILES
 
 DATA = Path(__file__).parent / "data"
-Run = Callable[..., dict[str, Any]]
+RunTasks = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -30,13 +30,13 @@ def harness() -> ModuleType:
     import lm_eval.evaluator
     import lm_eval.tasks
 
-    lm_eval.evaluator.add_env_info = lambda results: None  # asks the machine about itself for seconds, each time
+    lm_eval.evaluator.add_env_info = lambda results: None  # takes seconds
     return lm_eval
 
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a small byte-level tokenizer that has seen the tiny data sets."""
+    """The folder of a small byte-level tokenizer trained on the tiny data sets."""
     folder = tmp_path_factory.mktemp("tokenizer")
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -50,7 +50,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def model(harness: ModuleType) -> Callable[..., Any]:
-    """A model of the harness from two functions of a request: a log-probability, and a text."""
+    """Build a model of the harness from two functions of a request: a log-probability, and a text."""
 
     class Scripted(harness.api.model.LM):
         tokenizer_name = "scripted"
@@ -58,14 +58,14 @@ def model(harness: ModuleType) -> Callable[..., Any]:
         def __init__(self, likelihood: Callable[[Any], float], text: Callable[[Any], str]) -> None:
             super().__init__()
             self.likelihood, self.text = likelihood, text
-            self.asked: list[tuple[Any, ...]] = []
+            self.requests: list[tuple[Any, ...]] = []
 
         def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
-            self.asked += [request.args for request in requests]
+            self.requests += [request.args for request in requests]
             return [(self.likelihood(request), False) for request in requests]
 
         def generate_until(self, requests: list[Any]) -> list[str]:
-            self.asked += [request.args for request in requests]
+            self.requests += [request.args for request in requests]
             return [self.text(request) for request in requests]
 
         def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
@@ -85,29 +85,29 @@ def model(harness: ModuleType) -> Callable[..., Any]:
 def perfect(model: Callable[..., Any]) -> Any:
     def likelihood(request: Any) -> float:
         document = request.doc
-        wanted = document["relevant"] if "relevant" in document else [document["gold"]]
-        return 0.0 if request.idx in wanted else -9.0
+        right = document["relevant"] if "relevant" in document else [document["gold"]]
+        return 0.0 if request.idx in right else -9.0
 
     return model(likelihood, lambda request: request.doc["target"])
 
 
 @pytest.fixture
 def guessing(model: Callable[..., Any]) -> Any:
-    """Any option equally likely; writes one word that is never right."""
-    chance = random.Random(0)
-    return model(lambda request: -chance.random(), lambda request: "абракадабра")
+    """Gives random log-probabilities, and generates one word that is never right."""
+    rng = random.Random(0)
+    return model(lambda request: -rng.random(), lambda request: "абракадабра")
 
 
 @pytest.fixture(scope="session")
-def run(harness: ModuleType, data: str) -> Run:
-    """What `lm_eval --include_path … --tasks …` does."""
+def run(harness: ModuleType, data: str) -> RunTasks:
+    """Run tasks as `lm_eval --include_path … --tasks …` does."""
 
-    def evaluate(model: Any, *tasks: str, metadata: dict[str, Any] | None = None, **how: Any) -> dict[str, Any]:
+    def evaluate(model: Any, *tasks: str, metadata: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
         manager = harness.tasks.TaskManager(
             include_path=str(TASK_FILES), include_defaults=False, metadata={"data": data, **(metadata or {})}
         )
         return harness.evaluator.simple_evaluate(
-            model=model, tasks=list(tasks), task_manager=manager, bootstrap_iters=0, **how
+            model=model, tasks=list(tasks), task_manager=manager, bootstrap_iters=0, **options
         )
 
     return evaluate

@@ -1,4 +1,4 @@
-"""Logits at the ends of prompts are those that the harness's own class finds among all."""
+"""Log-probabilities are those of the harness's own class, from fewer logits."""
 
 from __future__ import annotations
 
@@ -10,34 +10,33 @@ import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from lep.evaluation.darumeru.last_logits import LastLogits
+from lep.evaluation.darumeru.last_logits import LastLogitsHFLM
 from lep.modeling.loading import load_model, load_tokenizer
 
 REQUESTS = [
     (("", ""), [5, 6, 7, 8, 9, 10, 11, 12], [3]),
     (("", ""), [5, 6, 7], [3, 4, 8, 9]),
-    (("", ""), [9, 0, 0], [0, 7]),  # zeros that are no padding
+    (("", ""), [9, 0, 0], [0, 7]),  # zeros that are not padding
     (("", ""), [4], [0, 0]),
     (("", ""), [4], [0, 3]),
 ]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_they_are_the_same_numbers(make_speaker: Callable[..., Path], tmp_path: Path, batch: int) -> None:
-    folder = make_speaker(tmp_path / "speaker")
+def test_log_probabilities_are_the_same(make_random_model: Callable[..., Path], tmp_path: Path, batch: int) -> None:
+    folder = make_random_model(tmp_path / "model")
     model, tokenizer = load_model(folder, dtype="float32"), load_tokenizer(folder)
     rows: list[int] = []
-    model.get_output_embeddings().register_forward_hook(lambda module, given, out: rows.append(out.shape[1]))
+    model.get_output_embeddings().register_forward_hook(lambda module, args, output: rows.append(output.shape[1]))
 
-    def asked(kind: Any) -> list[tuple[float, bool]]:
-        return kind(pretrained=model, tokenizer=tokenizer, batch_size=batch)._loglikelihood_tokens(
-            REQUESTS, disable_tqdm=True
-        )
+    def score(model_class: Any) -> list[tuple[float, bool]]:
+        lm = model_class(pretrained=model, tokenizer=tokenizer, batch_size=batch)
+        return lm._loglikelihood_tokens(REQUESTS, disable_tqdm=True)
 
-    theirs, all_rows = asked(HFLM), list(rows)
+    expected, all_rows = score(HFLM), list(rows)
     rows.clear()
-    ours = asked(LastLogits)
-    torch.testing.assert_close([value for value, _ in ours], [value for value, _ in theirs])
-    assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
+    scores = score(LastLogitsHFLM)
+    torch.testing.assert_close([value for value, _ in scores], [value for value, _ in expected])
+    assert [greedy for _, greedy in scores] == [greedy for _, greedy in expected]
     assert len(rows) == len(all_rows)
     assert sum(rows) < sum(all_rows) or batch == 5  # where the longest and the shortest prompt meet

@@ -1,4 +1,4 @@
-"""What the model itself reads is what its chat template and its tokenizer make of the prompt."""
+"""The model gets the ids that its chat template and its tokenizer make of the prompt."""
 
 from __future__ import annotations
 
@@ -10,67 +10,75 @@ from typing import Any
 import pytest
 import torch
 
-from lep.evaluation.darumeru.lm_eval_models import Watched, in_memory
-from lep.evaluation.darumeru.lm_eval_run import ask
+from lep.evaluation.darumeru.document_records import DocumentRecord
+from lep.evaluation.darumeru.lm_eval_models import CheckedLM, build_lm_eval_model
+from lep.evaluation.darumeru.lm_eval_run import run_lm_eval_task
 from lep.modeling.loading import load_model, load_tokenizer
-from lep.progress import listen
+from lep.progress import set_listener
 
-BEGIN = "<|endoftext|>"
+BOS = "<|endoftext|>"
 
 
 @pytest.fixture
-def beginner(make_speaker: Callable[..., Path], tmp_path: Path) -> Path:
-    """As Llama-3: the tokenizer begins every text with a token, and the chat template writes that token, too."""
-    folder = make_speaker(tmp_path / "beginner")
+def model_with_bos(make_random_model: Callable[..., Path], tmp_path: Path) -> Path:
+    """As Llama-3: the tokenizer puts a token before every text, and so does the chat template."""
+    folder = make_random_model(tmp_path / "model_with_bos")
     state = json.loads((folder / "tokenizer.json").read_text())
-    pieces: list[Any] = [{"SpecialToken": {"id": BEGIN, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
-    special = {BEGIN: {"id": BEGIN, "ids": [0], "tokens": [BEGIN]}}
+    template: list[Any] = [{"SpecialToken": {"id": BOS, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    special = {BOS: {"id": BOS, "ids": [0], "tokens": [BOS]}}
     state["post_processor"] = {
         "type": "TemplateProcessing",
-        "single": pieces,
-        "pair": pieces,
+        "single": template,
+        "pair": template,
         "special_tokens": special,
     }
     (folder / "tokenizer.json").write_text(json.dumps(state))
-    template = folder / "chat_template.jinja"
-    template.write_text("{{ bos_token }}" + template.read_text())
+    chat_template = folder / "chat_template.jinja"
+    chat_template.write_text("{{ bos_token }}" + chat_template.read_text())
     return folder
 
 
-def read(folder: Path, task: str, data: Path, *, shots: int, chat_template: bool) -> tuple[list[list[int]], list[Any]]:
-    """The ids that the model reads at first for each request, one at a time, and the records."""
-    model, seen = load_model(folder, dtype="float32"), []
+def run_task(
+    folder: Path, task: str, data: Path, *, num_fewshot: int, chat_template: bool
+) -> tuple[list[list[int]], list[DocumentRecord]]:
+    """Return the prompt ids of each request, one at a time, and the records."""
+    model, prompts = load_model(folder, dtype="float32"), []
 
-    def look(module: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any]) -> None:
+    def record_prompt(module: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any]) -> None:
         ids = (args[0] if args else kwargs["input_ids"])[0].tolist()
-        if len(ids) > 1:  # else it goes on with an answer
-            seen.append(ids)
+        if len(ids) > 1:  # else the next token of an answer
+            prompts.append(ids)
 
-    model.register_forward_pre_hook(look, with_kwargs=True)
-    inside = Watched(in_memory(model, load_tokenizer(folder), batch_size=1), label="")
+    model.register_forward_pre_hook(record_prompt, with_kwargs=True)
+    lm = CheckedLM(build_lm_eval_model(model, load_tokenizer(folder), batch_size=1), label="")
     metadata = {"data": str(data), "tokenizer": str(folder)}
-    return seen, ask(task, inside, shots=shots, chat_template=chat_template, limit=None, metadata=metadata)
+    return prompts, run_lm_eval_task(
+        task, lm, num_fewshot=num_fewshot, chat_template=chat_template, limit=None, metadata=metadata
+    )
 
 
 @pytest.mark.parametrize("task", ["darumeru_parus", "darumeru_use"])
 @pytest.mark.parametrize("chat", [True, False])
-def test_a_prompt_begins_once(beginner: Path, task: str, chat: bool, tiny_data: Path) -> None:
-    seen, records = read(beginner, task, tiny_data, shots=2, chat_template=chat)
-    assert len(seen) == len(records)  # the options of a question are read at once
-    assert all(ids[0] == 0 and ids.count(0) == 1 for ids in seen)
+def test_a_prompt_has_one_bos_token(model_with_bos: Path, task: str, chat: bool, tiny_data: Path) -> None:
+    prompts, records = run_task(model_with_bos, task, tiny_data, num_fewshot=2, chat_template=chat)
+    assert len(prompts) == len(records)  # the options of a question are in one batch
+    assert all(ids[0] == 0 and ids.count(0) == 1 for ids in prompts)
 
 
-def test_the_prompt_is_what_the_chat_template_makes(beginner: Path, tiny_data: Path) -> None:
-    tokenizer = load_tokenizer(beginner)
-    seen, records = read(beginner, "darumeru_use", tiny_data, shots=0, chat_template=True)
-    turns = [
-        [{"role": "user", "content": r["prompt"].partition("user\n")[2].partition("<|im_end|>")[0]}] for r in records
+def test_the_prompt_is_rendered_by_the_chat_template(model_with_bos: Path, tiny_data: Path) -> None:
+    tokenizer = load_tokenizer(model_with_bos)
+    prompts, records = run_task(model_with_bos, "darumeru_use", tiny_data, num_fewshot=0, chat_template=True)
+    questions = [record.prompt.partition("user\n")[2].partition("<|im_end|>")[0] for record in records]
+    expected: list[Any] = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], add_generation_prompt=True, return_dict=False
+        )
+        for question in questions
     ]
-    expected = [tokenizer.apply_chat_template(t, add_generation_prompt=True, return_dict=False) for t in turns]
-    assert sorted(seen) == sorted(expected)
+    assert sorted(prompts) == sorted(expected)
 
 
-def test_progress_counts_requests(make_speaker, tiny_data: Path, tmp_path: Path) -> None:
+def test_progress_counts_requests(make_random_model, tiny_data: Path, tmp_path: Path) -> None:
     class Listener:
         total, done, begun = 0.0, 0.0, 0
 
@@ -84,11 +92,11 @@ def test_progress_counts_requests(make_speaker, tiny_data: Path, tmp_path: Path)
         def status(self, text: str) -> None: ...
         def end(self) -> None: ...
 
-    heard = Listener()
-    listen(heard)
+    listener = Listener()
+    set_listener(listener)
     try:
         for task in ("darumeru_rwsd", "darumeru_use"):
-            read(make_speaker(tmp_path / task), task, tiny_data, shots=0, chat_template=True)
+            run_task(make_random_model(tmp_path / task), task, tiny_data, num_fewshot=0, chat_template=True)
     finally:
-        listen(None)
-    assert heard.begun == 2 and heard.total == heard.done == 4 * 2 + 8
+        set_listener(None)
+    assert listener.begun == 2 and listener.total == listener.done == 4 * 2 + 8

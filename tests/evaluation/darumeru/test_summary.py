@@ -1,13 +1,16 @@
+"""Scores of a model have intervals, averages name what they leave out, and differences are paired."""
+
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
 
-from lep.config.benchmark import DARUMERU
+from lep.config.benchmark import DARUMERU_TASK_GROUPS
 from lep.errors import DataError
-from lep.evaluation.darumeru.aggregation import TASKS, summarize
-from lep.evaluation.darumeru.summary import compared, scored, standing
+from lep.evaluation.darumeru.aggregation import TASKS, compute_averages
+from lep.evaluation.darumeru.summary import TaskEstimate, estimate_task, score_differences, summarize_scores
+from lep.results.evaluation import ModelBenchmarkScores, TaskScore
 
 CHOICES = [[0, 0], [1, 1], [2, 0], [1, 1]]
 SUBJECTS = [["anatomy", 1.0], ["anatomy", 0.0], ["astronomy", 1.0]]
@@ -17,61 +20,60 @@ RESULTS: dict[str, list[Any]] = {
     **dict.fromkeys(("darumeru_rcb", "darumeru_ruopenbookqa", "darumeru_ruworldtree", "darumeru_rucola"), CHOICES),
     **dict.fromkeys(("darumeru_mmlu_ru", "darumeru_mmlu_en"), SUBJECTS),
 }
-"""As they are read back from files: lists."""
+"""As they are read from files: lists."""
 
 
-def results(task: str) -> list[Any]:
-    return RESULTS.get(task, [1.0, 0.0, 0.5])
+def estimate(task: str) -> TaskEstimate:
+    return estimate_task(task, RESULTS.get(task, [1.0, 0.0, 0.5]), seed=0)
 
 
-def test_the_settings_know_the_tasks_and_groups() -> None:
-    assert {task: group for group, tasks in DARUMERU.items() for task in tasks} == {
-        task: found.group for task, found in TASKS.items()
-    }
-    assert [task for tasks in DARUMERU.values() for task in tasks] == list(TASKS)
+def summarize(scores: dict[str, TaskEstimate], **unsupported: str) -> ModelBenchmarkScores:
+    return summarize_scores(scores, num_fewshot=0, chat_template=True, unsupported=unsupported)
 
 
-def test_a_whole_standing_has_the_averages_of_the_paper() -> None:
-    scores = {task: scored(task, results(task), seed=0) for task in TASKS}
-    told = standing(scores, refused={})
-    assert told["tasks"]["darumeru_parus"]["score"] == 0.5  # one pair of two, in both orders
-    assert told["tasks"]["darumeru_parus"]["items"] == 4
-    assert told["tasks"]["darumeru_use"]["score"] == pytest.approx((3 / 4 + 0) / 2)
-    expected = summarize({task: row["score"] for task, row in told["tasks"].items()})
-    assert told["micro"]["score"] == pytest.approx(expected.micro)
-    assert {group: row["score"] for group, row in told["groups"].items()} == pytest.approx(expected.groups)
-    assert told["missing"] == told["micro"]["missing"] == []
-    for row in (*told["tasks"].values(), *told["groups"].values(), told["micro"]):
-        low, high = row["interval"]
-        assert low <= row["score"] <= high
-    micro, widest = told["micro"]["interval"], told["tasks"]["darumeru_parus"]["interval"]
-    assert 0 < micro[1] - micro[0] < (widest[1] - widest[0]) / 2
+def test_a_complete_summary_has_the_averages_of_the_paper() -> None:
+    summary = summarize({task: estimate(task) for task in TASKS})
+    parus, micro = summary.tasks["darumeru_parus"], summary.micro_average
+    assert parus.score == 0.5  # one pair of two, in both orders
+    assert parus.items == 4
+    assert summary.tasks["darumeru_use"].score == pytest.approx((3 / 4 + 0) / 2)
+    expected = compute_averages({task: row.score or 0.0 for task, row in summary.tasks.items()})
+    assert micro and micro.score == pytest.approx(expected.micro_average)
+    assert {group: row.score for group, row in summary.groups.items()} == pytest.approx(expected.groups)
+    assert summary.missing == micro.missing == ()
+    for row in (*summary.tasks.values(), *summary.groups.values(), micro):
+        assert row.interval and row.score is not None and row.interval[0] <= row.score <= row.interval[1]
+    assert parus.interval and 0 < micro.interval[1] - micro.interval[0] < (parus.interval[1] - parus.interval[0]) / 2
 
 
-def test_averages_say_what_they_leave_out() -> None:
+def test_averages_name_what_they_leave_out() -> None:
     tasks = ("darumeru_abstractive", "darumeru_cp_sent_en", "darumeru_cp_para_en")
-    scores = {task: scored(task, results(task), seed=0) for task in tasks}
-    told = standing(scores, refused={"darumeru_extractive": "no probabilities"})
-    assert told["groups"].keys() == {"DaruSum", "DaruCopy-EN"}
-    assert told["groups"]["DaruSum"]["missing"] == ["darumeru_extractive"]
-    assert told["groups"]["DaruCopy-EN"]["missing"] == []
-    assert told["tasks"]["darumeru_extractive"] == {"group": "DaruSum", "error": "no probabilities"}
-    assert told["missing"] == told["micro"]["missing"] == [task for task in TASKS if task not in tasks]
-    assert standing({}, refused={})["micro"] is None
+    summary = summarize({task: estimate(task) for task in tasks}, darumeru_extractive="no log-probabilities")
+    assert summary.groups.keys() == {"DaruSum", "DaruCopy-EN"}
+    assert summary.groups["DaruSum"].missing == ("darumeru_extractive",)
+    assert summary.groups["DaruCopy-EN"].missing == ()
+    assert summary.tasks["darumeru_extractive"] == TaskScore("DaruSum", error="no log-probabilities")
+    assert summary.micro_average
+    assert summary.missing == summary.micro_average.missing == tuple(task for task in TASKS if task not in tasks)
+
+
+def test_without_a_score_there_is_no_average() -> None:
+    summary = summarize({})
+    assert summary.micro_average is None and summary.groups == {} and summary.missing == tuple(TASKS)
 
 
 def test_a_model_is_compared_where_both_have_a_score() -> None:
-    whole = {task: scored(task, results(task), seed=0) for task in TASKS}
-    better = {task: scored(task, [1.0, 1.0, 1.0], seed=0) for task in DARUMERU["DaruSum"]}
-    told = compared(better, whole)
-    assert told["tasks"].keys() == better.keys()
-    assert told["tasks"]["darumeru_extractive"]["difference"] == 0.5
-    assert told["groups"]["DaruSum"]["difference"] == 0.5
-    assert told["groups"]["DaruSum"]["missing"] == [] and len(told["micro"]["missing"]) == 15
-    same = compared(whole, whole)
-    assert all(row["interval"] == [0, 0] and row["difference"] == 0 for row in same["tasks"].values())
+    reference = {task: estimate(task) for task in TASKS}
+    better = {task: estimate_task(task, [1.0, 1.0, 1.0], seed=0) for task in DARUMERU_TASK_GROUPS["DaruSum"]}
+    differences = score_differences(better, reference, reference="r")
+    assert differences.reference == "r" and differences.tasks.keys() == better.keys()
+    assert differences.tasks["darumeru_extractive"].difference == 0.5
+    assert differences.groups["DaruSum"].difference == 0.5 and differences.groups["DaruSum"].missing == ()
+    assert differences.micro_average and len(differences.micro_average.missing) == 15
+    same = score_differences(reference, reference, reference="r")
+    assert all(row.interval == (0, 0) and row.difference == 0 for row in same.tasks.values())
 
 
 def test_a_task_without_a_unit_is_an_error() -> None:
-    with pytest.raises(DataError, match="no pair of PARus was asked in both orders"):
-        scored("darumeru_parus", [["a", 1.0]], seed=0)
+    with pytest.raises(DataError, match="no pair of PARus has both orders"):
+        estimate_task("darumeru_parus", [["a", 1.0]], seed=0)

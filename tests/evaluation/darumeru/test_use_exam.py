@@ -1,17 +1,19 @@
+"""Points of the exam are those of its rules."""
+
 from __future__ import annotations
 
 import pytest
 
-from lep.evaluation.darumeru.use_exam import grades, normalized_grade, points
+from lep.evaluation.darumeru.use_exam import grade_answer, normalized_grade, variant_grades
 
 CHOICE = "multiple_choice_independent_options"
 
 
 @pytest.mark.parametrize(
-    ("output", "gold", "kind", "task", "most", "expected"),
+    ("output", "gold", "answer_type", "task_number", "max_points", "expected"),
     [
         ("1,3", "1,3", CHOICE, "1", 1, 1),
-        ("3, 1.", "1,3", CHOICE, "1", 1, 1),  # in any order; a space and a full stop do no harm
+        ("3, 1.", "1,3", CHOICE, "1", 1, 1),  # in any order; a space and a full stop are ignored
         ("\n1,3\nпотому что", "1,3", CHOICE, "1", 1, 1),  # the first line that is not blank
         ("1", "1,3", CHOICE, "1", 1, 0),
         ("1,3,4", "1,3", CHOICE, "1", 1, 0),
@@ -32,12 +34,13 @@ CHOICE = "multiple_choice_independent_options"
         ("", "надел", "text", "5", 1, 0),
     ],
 )
-def test_points(output: str, gold: str, kind: str, task: str, most: int, expected: int) -> None:
-    assert points(output, gold, kind=kind, task=task, most=most) == expected
+def test_points(output: str, gold: str, answer_type: str, task_number: str, max_points: int, expected: int) -> None:
+    points = grade_answer(output, gold, answer_type=answer_type, task_number=task_number, max_points=max_points)
+    assert points == expected
 
 
-def test_a_whole_variant_is_34_points_and_variants_count_alike() -> None:
-    whole = [(1, 1, 1)] * 14 + [(1, 0, 1)] * 14 + [(1, 1, 2), (1, 2, 4)]  # 17 of 34
-    assert sum(most for _, _, most in whole) == 34
-    assert grades(whole) == [17 / 34]
-    assert normalized_grade([*whole, (2, 1, 1)]) == pytest.approx((17 / 34 + 1) / 2)
+def test_a_complete_variant_has_34_points_and_variants_have_equal_weight() -> None:
+    complete = [(1, 1, 1)] * 14 + [(1, 0, 1)] * 14 + [(1, 1, 2), (1, 2, 4)]  # 17 of 34
+    assert sum(max_points for _, _, max_points in complete) == 34
+    assert variant_grades(complete) == [17 / 34]
+    assert normalized_grade([*complete, (2, 1, 1)]) == pytest.approx((17 / 34 + 1) / 2)

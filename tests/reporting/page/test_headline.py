@@ -1,4 +1,4 @@
-"""Verdicts are honest: worse is called worse, and a difference within the interval is called that."""
+"""Verdicts of the headline: worse is called worse, and a difference within the interval is marked as such."""
 
 from __future__ import annotations
 
@@ -7,65 +7,67 @@ from typing import Any
 
 import pytest
 
-from lep.reporting.page.headline import headline
-from lep.reporting.run_data import gather
+from lep.reporting.page.headline import build_headline
+from lep.reporting.run_data import load_run_data
 
 from ..made_up import Write, benchmark, evaluated
 
 
 def test_verdicts_of_the_made_up_run(run: Path) -> None:
-    found = {item.measure: (item.words, item.tone) for item in headline(gather(run))}
-    assert found == {
-        "symbols per token, Russian": ("better", "better"),
+    verdicts = {item.measure: (item.verdict_text, item.severity) for item in build_headline(load_run_data(run))}
+    assert verdicts == {
+        "characters per token, Russian": ("better", "better"),
         "characters per second": ("better", "better"),
         "bits per byte, Russian": ("worse", "worse"),
         "bits per byte, English": ("worse", "worse"),
-        "skill items right": ("worse, within the interval", "neutral"),
+        "skill items correct": ("worse, within the interval", "neutral"),
         "Darumeru": ("better, within the interval", "neutral"),
     }
 
 
-@pytest.mark.parametrize(("low", "words"), [(1.5, "better"), (0.9, "better, within the interval")])
-def test_speed_is_told_by_the_ratio_that_was_measured_in_turn(write: Write, low: float, words: str) -> None:
-    numbers = evaluated()
-    ratios = numbers["efficiency"]["ratios"]["conversion"]
-    ratios["against"], ratios["texts"]["ru"]["writing"] = "instruct", {"ratio": 1.7, "interval": [low, 2.0]}
-    item = _item(write, numbers, "characters per second")
-    assert (item.ratio, item.words) == ("1.70\u00a0×", words)
+@pytest.mark.parametrize(("low", "verdict"), [(1.5, "better"), (0.9, "better, within the interval")])
+def test_speed_is_compared_by_the_paired_ratio(write: Write, low: float, verdict: str) -> None:
+    result = evaluated()
+    ratios = result["efficiency"]["ratios"]["conversion"]
+    ratios["reference"], ratios["texts"]["ru"]["decode"] = "instruct", {"ratio": 1.7, "interval": [low, 2.0]}
+    item = _find_comparison(write, result, "characters per second")
+    assert (item.ratio, item.verdict_text) == ("1.70\u00a0×", verdict)
 
 
-def test_the_benchmark_is_told_by_the_paired_difference_where_there_is_one(write: Write) -> None:
-    numbers = evaluated()
-    changes = numbers["benchmark"]["differences"]["conversion"]
-    changes["against"], changes["micro"] = "instruct", {"difference": 0.09, "interval": [0.01, 0.17]}
-    assert _item(write, numbers, "Darumeru").words == "better"
+def test_the_benchmark_is_compared_by_the_paired_difference(write: Write) -> None:
+    result = evaluated()
+    changes = result["benchmark"]["differences"]["conversion"]
+    changes["reference"], changes["micro_average"] = "instruct", {"difference": 0.09, "interval": [0.01, 0.17]}
+    assert _find_comparison(write, result, "Darumeru").verdict_text == "better"
 
 
-def test_an_average_that_lacks_a_task_is_no_headline(write: Write) -> None:
-    numbers = evaluated() | {"benchmark": benchmark(missing="use")}
-    assert _item(write, numbers, "Darumeru") is None
+def test_an_average_with_a_missing_task_is_not_compared(write: Write) -> None:
+    result = evaluated() | {"benchmark": benchmark(missing="use")}
+    assert _find_comparison(write, result, "Darumeru") is None
 
 
 def test_a_clear_loss_of_skills_is_worse(write: Write) -> None:
-    assert _skills(write, names=("instruct", "swap")).tone == "worse"
+    assert _compare_skills(write, names=("instruct", "swap")).severity == "worse"
 
 
-def test_what_looks_the_same_is_the_same(write: Write) -> None:
+def test_values_that_are_equal_after_rounding_are_the_same(write: Write) -> None:
     model = evaluated()["models"]["instruct"]
-    folder = write("same", room="evaluate", numbers={"models": {"instruct": model, "twin": model}})
-    assert {(item.verdict, item.tone) for item in headline(gather(folder))} == {("the same", "neutral")}
+    folder = write("same", stage="evaluate", result={"models": {"instruct": model, "twin": model}})
+    assert {(item.verdict, item.severity) for item in build_headline(load_run_data(folder))} == {
+        ("the same", "neutral")
+    }
 
 
-def test_one_model_is_compared_with_nothing(write: Write) -> None:
-    folder = write("one", room="evaluate", numbers={"models": {"only": evaluated()["models"]["instruct"]}})
-    assert {(item.reference, item.verdict) for item in headline(gather(folder))} == {("", "")}
+def test_a_single_model_has_no_reference(write: Write) -> None:
+    folder = write("one", stage="evaluate", result={"models": {"only": evaluated()["models"]["instruct"]}})
+    assert {(item.reference, item.verdict) for item in build_headline(load_run_data(folder))} == {("", "")}
 
 
-def _item(write: Write, numbers: dict[str, Any], measure: str) -> Any:
-    found = headline(gather(write("some", room="evaluate", numbers=numbers)))
-    return next((item for item in found if item.measure == measure), None)
+def _find_comparison(write: Write, result: dict[str, Any], measure: str) -> Any:
+    comparisons = build_headline(load_run_data(write("some", stage="evaluate", result=result)))
+    return next((item for item in comparisons if item.measure == measure), None)
 
 
-def _skills(write: Write, *, names: tuple[str, ...]) -> Any:
+def _compare_skills(write: Write, *, names: tuple[str, ...]) -> Any:
     models = {name: evaluated()["models"][name] for name in names}
-    return headline(gather(write("few", room="evaluate", numbers={"models": models})))[-1]
+    return build_headline(load_run_data(write("few", stage="evaluate", result={"models": models})))[-1]

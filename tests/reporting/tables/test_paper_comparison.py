@@ -1,15 +1,22 @@
-"""Beside the paper: its tables are whole, only like is compared with like, and what differs is said."""
+"""Comparison with the paper: its tables are complete, and only comparable scores are compared."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 
 from lep.errors import UsageError
-from lep.reporting.tables.paper_comparison import Beside, beside_paper, parse_beside, published
-from lep.results.evaluation import COLUMNS, MICRO, Benchmark
-from lep.results.stages import parse_evaluation
+from lep.registry import parse_stage_result
+from lep.reporting.tables.paper_comparison import (
+    compare_with_paper,
+    format_pair_score,
+    load_paper_rows,
+)
+from lep.results.evaluation import BENCHMARK_COLUMNS, MICRO_AVERAGE
+from lep.results.report import PaperComparison, ReportResult
+from lep.results.stages import parse_evaluation_result
 
 from ..made_up import benchmark, evaluated
 
@@ -17,75 +24,79 @@ CONVERSION = "LLaMa-3-8B-Instruct/Extended/Conversion"
 BASE = "LLaMa-3-8B/Extended"
 
 
-def found(rows: dict[str, str] | None = None, **settings) -> tuple[Beside, ...]:
-    """The made-up scores beside a row of the paper."""
-    parsed = parse_evaluation(evaluated() | {"benchmark": benchmark(**settings)}).benchmark
-    return beside_paper(parsed, {"conversion": CONVERSION} if rows is None else rows)
+def compare(rows: dict[str, str] | None = None, **settings: Any) -> tuple[PaperComparison, ...]:
+    """Compare the made-up scores with a row of the paper."""
+    results = parse_evaluation_result(evaluated() | {"benchmark": benchmark(**settings)}).benchmark
+    return compare_with_paper(results, {"conversion": CONVERSION} if rows is None else rows)
 
 
-def compared(one: Beside) -> list[str]:
-    return [pair.column for pair in one.pairs if pair.difference is not None]
+def compared_columns(comparison: PaperComparison) -> list[str]:
+    return [pair.column for pair in comparison.pairs if pair.difference is not None]
 
 
 def test_every_row_of_the_paper_is_there_and_its_micro_average_is_the_mean_of_17_scores() -> None:
-    weights = dict(zip(COLUMNS[1:], (3, 8, 2, 2, 2), strict=True))
-    assert len(published()) == 58
-    for row in published().values():
+    weights = dict(zip(BENCHMARK_COLUMNS[1:], (3, 8, 2, 2, 2), strict=True))
+    assert len(load_paper_rows()) == 58
+    for row in load_paper_rows().values():
         mean = sum(weight * row.scores[group] for group, weight in weights.items()) / 17
-        assert row.scores[MICRO] == pytest.approx(mean, abs=1e-3)
-    assert {row.table[5]: row.shots for row in published().values()} == {"1": 0, "2": 5, "3": 0, "4": 0}
+        assert row.scores[MICRO_AVERAGE] == pytest.approx(mean, abs=1e-3)
+    assert {row.table[5]: row.shots for row in load_paper_rows().values()} == {"1": 0, "2": 5, "3": 0, "4": 0}
 
 
 def test_with_the_settings_of_the_paper_every_column_is_compared() -> None:
-    (one,) = found(variant="scripts")
-    assert (one.model, one.row, one.remarks) == ("conversion", CONVERSION, ())
-    assert compared(one) == list(COLUMNS)
-    mmlu = one.pairs[1]
+    (comparison,) = compare(variant="scripts")
+    assert (comparison.model, comparison.row, comparison.remarks) == ("conversion", CONVERSION, ())
+    assert compared_columns(comparison) == list(BENCHMARK_COLUMNS)
+    mmlu = comparison.pairs[1]
     assert mmlu.difference == pytest.approx(0.55 - 0.556)
-    assert mmlu.within
-    assert not one.pairs[-1].within  # 0.921 is far above 0.55 ± 0.05
+    assert mmlu.is_within_interval
+    assert not comparison.pairs[-1].is_within_interval  # 0.921 is far above 0.55 ± 0.05
 
 
 @pytest.mark.parametrize(
-    ("settings", "rows", "words", "left"),
+    ("settings", "rows", "remark", "columns"),
     [
         ({"variant": "paper"}, None, "ROUGE is recall", ["DaruMMLU", "DaruMERA"]),
         ({"limit": 1200}, None, "first 1,200 items", []),
-        ({}, {"base": BASE}, "asked 0-shot, the paper's 5-shot", []),
+        ({}, {"base": BASE}, "Ours is 0-shot, the paper's 5-shot", []),
         (
             {"missing": "use"},
             None,
-            "* No score of use",
+            "* No score for use",
             ["DaruMMLU", "DaruSum", "DaruCopy-EN", "DaruCopy-RU"],
         ),
-        ({"data": "tiny"}, None, "items are from tiny", list(COLUMNS)),
+        ({"data": "tiny"}, None, "items are from tiny", list(BENCHMARK_COLUMNS)),
     ],
 )
-def test_what_differs_is_said_and_not_compared(settings, rows, words, left) -> None:
-    (one,) = found(rows, **({"variant": "scripts"} | settings))
-    assert [remark for remark in one.remarks if words in remark] == list(one.remarks)
-    assert len(one.remarks) == 1
-    assert compared(one) == left
+def test_a_difference_in_measurement_is_remarked_and_its_columns_are_not_compared(
+    settings, rows, remark, columns
+) -> None:
+    (comparison,) = compare(rows, **({"variant": "scripts"} | settings))
+    assert len(comparison.remarks) == 1
+    assert remark in comparison.remarks[0]
+    assert compared_columns(comparison) == columns
 
 
 def test_an_average_that_lacks_a_task_has_a_star() -> None:
-    (one,) = found(variant="scripts", missing="use")
-    assert [pair.shown for pair in one.pairs] == ["–", "0.550", "0.550*", "0.550", "0.550", "0.550"]
+    (comparison,) = compare(variant="scripts", missing="use")
+    assert [format_pair_score(pair) for pair in comparison.pairs] == ["–", "0.550", "0.550*", "0.550", "0.550", "0.550"]
 
 
 def test_without_a_chat_template_nothing_is_compared() -> None:
-    numbers = benchmark(variant="scripts")
-    numbers["models"]["conversion"]["chat_template"] = False
-    (one,) = beside_paper(parse_evaluation(evaluated() | {"benchmark": numbers}).benchmark, {"conversion": CONVERSION})
-    assert compared(one) == []
-    assert "without a chat template" in one.remarks[0]
+    scores = benchmark(variant="scripts")
+    scores["models"]["conversion"]["chat_template"] = False
+    (comparison,) = compare_with_paper(
+        parse_evaluation_result(evaluated() | {"benchmark": scores}).benchmark, {"conversion": CONVERSION}
+    )
+    assert compared_columns(comparison) == []
+    assert "Ours has no chat template" in comparison.remarks[0]
 
 
-def test_a_model_that_is_called_as_a_row_stands_beside_it_unasked() -> None:
-    numbers = benchmark()
-    numbers["models"]["LLaMa-3-8B-Instruct"] = numbers["models"]["instruct"]
-    parsed = parse_evaluation(evaluated() | {"benchmark": numbers}).benchmark
-    assert [one.row for one in beside_paper(parsed, {})] == ["LLaMa-3-8B-Instruct"]
+def test_a_model_named_like_a_row_is_always_compared_with_it() -> None:
+    scores = benchmark()
+    scores["models"]["LLaMa-3-8B-Instruct"] = scores["models"]["instruct"]
+    results = parse_evaluation_result(evaluated() | {"benchmark": scores}).benchmark
+    assert [comparison.row for comparison in compare_with_paper(results, {})] == ["LLaMa-3-8B-Instruct"]
 
 
 @pytest.mark.parametrize(
@@ -93,22 +104,22 @@ def test_a_model_that_is_called_as_a_row_stands_beside_it_unasked() -> None:
     [
         (
             {"conversoin": CONVERSION},
-            r"report\.paper: no model with scores is called .*; did you mean 'conver",
+            r"report\.paper_rows: no model with scores is called .*; did you mean 'conver",
         ),
-        ({"conversion": "LLaMa-3-8B-instruct/extended"}, r"report\.paper\.conversion: .*did you mean 'LLaMa-3-8B"),
+        ({"conversion": "LLaMa-3-8B-instruct/extended"}, r"report\.paper_rows\.conversion: .*did you mean 'LLaMa-3-8B"),
     ],
 )
-def test_unknown_names_are_told_with_what_was_meant(rows: dict[str, str], message: str) -> None:
+def test_unknown_names_are_errors_with_the_closest_matches(rows: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        found(rows)
+        compare(rows)
 
 
 def test_rows_without_a_benchmark_are_an_error_and_no_rows_are_none() -> None:
-    assert beside_paper(None, {}) == ()
+    assert compare_with_paper(None, {}) == ()
     with pytest.raises(UsageError, match=r"set evaluate\.benchmark"):
-        beside_paper(None, {"conversion": CONVERSION})
+        compare_with_paper(None, {"conversion": CONVERSION})
 
 
-def test_the_numbers_of_the_manifest_come_back_as_they_were() -> None:
-    assert isinstance(parse_evaluation(evaluated()).benchmark, Benchmark)
-    assert parse_beside([asdict(one) for one in found()]) == found()
+def test_the_result_of_report_can_be_read_back_from_its_manifest() -> None:
+    result = ReportResult(page_bytes=1, paper_comparisons=compare())
+    assert parse_stage_result(asdict(result), stage="report") == result

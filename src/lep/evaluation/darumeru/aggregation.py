@@ -1,90 +1,99 @@
-"""From the scores of the tasks to the groups and the Micro-Avg."""
+"""From the results of documents to the score of a task, and from the scores of tasks to groups and Micro-Avg."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
-from lep.config.benchmark import DARUMERU
+from lep.config.benchmark import DARUMERU_TASK_GROUPS
 from lep.errors import DataError
-from lep.evaluation.darumeru import task_functions as functions
-from lep.evaluation.darumeru import use_exam as exam
+from lep.evaluation.darumeru import task_functions, use_exam
 
 
 @dataclass(frozen=True)
-class Task:
-    """How the results of a task's documents become its score: score(units(results))."""
+class TaskScoring:
+    """How a task is scored: `aggregate(group_units(results))`."""
 
     group: str
-    score: Callable[[Sequence[Any]], float] = fmean
-    """Of the units; those may be drawn again with replacement, for an interval."""
-    units: Callable[[Sequence[Any]], Sequence[Any]] = list
-    """What is drawn as one: a document; of PARus a pair of orders, of USE a variant of the exam."""
+    aggregate: Callable[[Sequence[Any]], float] = fmean
+    """Computes the score from the units, which are resampled for an interval."""
+    group_units: Callable[[Sequence[Any]], Sequence[Any]] = list
+    """Groups results into the units of resampling: documents; pairs of orders (PARus); variants of the exam (USE)."""
     generative: bool = False
-    """Whether the model writes: such a task needs no log-probabilities, and runs on any endpoint."""
+    """Whether the model generates. Such a task needs no log-probabilities and runs on any endpoint."""
 
 
-_WRITTEN: Mapping[str, Any] = {"generative": True}
-_HOW: Mapping[str, Mapping[str, Any]] = {
-    "darumeru_mmlu_ru": {"score": functions.by_category},
-    "darumeru_mmlu_en": {"score": functions.by_category},
-    "darumeru_multiq": _WRITTEN,
-    "darumeru_parus": {"units": functions.pairs},
-    "darumeru_rcb": {"score": functions.accuracy_and_macro_f1},
-    "darumeru_use": {"units": exam.grades, **_WRITTEN},
-    "darumeru_ruopenbookqa": {"score": functions.accuracy_and_macro_f1},
-    "darumeru_ruworldtree": {"score": functions.accuracy_and_macro_f1},
-    "darumeru_rucola": {"score": functions.accuracy_and_matthews},
-    "darumeru_abstractive": _WRITTEN,
-    "darumeru_cp_sent_en": _WRITTEN,
-    "darumeru_cp_para_en": _WRITTEN,
-    "darumeru_cp_sent_ru": _WRITTEN,
-    "darumeru_cp_para_ru": _WRITTEN,
+_generative_scoring = partial(TaskScoring, generative=True)
+_SCORING: Mapping[str, Callable[[str], TaskScoring]] = {
+    "darumeru_mmlu_ru": partial(TaskScoring, aggregate=task_functions.category_accuracy),
+    "darumeru_mmlu_en": partial(TaskScoring, aggregate=task_functions.category_accuracy),
+    "darumeru_multiq": _generative_scoring,
+    "darumeru_parus": partial(TaskScoring, group_units=task_functions.score_pairs),
+    "darumeru_rcb": partial(TaskScoring, aggregate=task_functions.accuracy_and_macro_f1),
+    "darumeru_use": partial(_generative_scoring, group_units=use_exam.variant_grades),
+    "darumeru_ruopenbookqa": partial(TaskScoring, aggregate=task_functions.accuracy_and_macro_f1),
+    "darumeru_ruworldtree": partial(TaskScoring, aggregate=task_functions.accuracy_and_macro_f1),
+    "darumeru_rucola": partial(TaskScoring, aggregate=task_functions.accuracy_and_matthews),
+    "darumeru_abstractive": _generative_scoring,
+    "darumeru_cp_sent_en": _generative_scoring,
+    "darumeru_cp_para_en": _generative_scoring,
+    "darumeru_cp_sent_ru": _generative_scoring,
+    "darumeru_cp_para_ru": _generative_scoring,
 }
-"""Where a task is more than the mean of what its documents score without writing."""
+"""Tasks that are not the mean over documents of log-probability comparisons."""
 
-TASKS = {task: Task(group, **_HOW.get(task, {})) for group, tasks in DARUMERU.items() for task in tasks}
-"""The 17 tasks; the harness knows them by these names, and finds the same scores."""
+TASKS = {
+    task: _SCORING.get(task, TaskScoring)(group) for group, tasks in DARUMERU_TASK_GROUPS.items() for task in tasks
+}
+"""The 17 tasks, under the names that lm-evaluation-harness knows; it computes the same scores."""
 
-GROUPS = tuple(DARUMERU)
+GROUPS = tuple(DARUMERU_TASK_GROUPS)
 """In the order of the paper's tables."""
 
 
 @dataclass(frozen=True)
-class Summary:
-    """The benchmark in six numbers, and what they leave out."""
+class BenchmarkAverages:
+    """Averages of the benchmark, and the tasks that they leave out."""
 
-    micro: float
+    micro_average: float
     """The plain mean of the task scores: of 17, (3 MMLU + 8 MERA + 2 Sum + 2 CopyEN + 2 CopyRU) / 17."""
     groups: dict[str, float]
-    """The mean of the tasks of each group; a group without a score is not there."""
+    """The mean of the tasks of each group that has a score."""
     missing: tuple[str, ...]
-    """Tasks that have no score: the averages are not those of the benchmark unless this is empty."""
+    """Tasks without a score. The averages are comparable with other models' only if there are none."""
 
 
-def summarize(scores: Mapping[str, float], *, incomplete: bool = False) -> Summary:
-    """The groups and the Micro-Avg from the scores of the tasks.
+def compute_averages(scores: Mapping[str, float], *, allow_incomplete: bool = False) -> BenchmarkAverages:
+    """Compute the groups and the Micro-Avg from scores that `lm_eval` printed.
 
     Args:
-        scores: by task.
-        incomplete: average what is there, and say what is missing.
+        scores: By task.
+        allow_incomplete: Average the tasks that have a score even if some are missing.
+
+    Returns:
+        The averages, and the tasks that are missing.
 
     Raises:
-        DataError: a name is no task; or a task is missing and `incomplete` is false; or there is no score at all.
+        DataError: A name is not a task; there is no score; or a task is missing and `allow_incomplete` is false.
+
+    Example:
+        >>> averages = compute_averages({"darumeru_rcb": 0.5, "darumeru_use": 0.25}, allow_incomplete=True)
+        >>> averages.micro_average, averages.groups, len(averages.missing)
+        (0.375, {'DaruMERA': 0.375}, 15)
     """
-    unknown = [name for name in scores if name not in TASKS]
-    if unknown:
-        raise DataError(f"{', '.join(unknown)}: no task of Darumeru; they are {', '.join(TASKS)}")
+    if unknown := [name for name in scores if name not in TASKS]:
+        raise DataError(f"{', '.join(unknown)}: not a task of Darumeru; its tasks are {', '.join(TASKS)}")
     missing = tuple(name for name in TASKS if name not in scores)
-    if not scores or (missing and not incomplete):
+    if not scores or (missing and not allow_incomplete):
         raise DataError(
             f"no score of {', '.join(missing)}: the averages of Darumeru are over all {len(TASKS)} tasks; "
-            "run these, or ask for incomplete averages"
+            "run these tasks, or set allow_incomplete"
         )
     by_group = {
-        group: [scores[n] for n, task in TASKS.items() if task.group == group and n in scores] for group in GROUPS
+        group: [scores[task] for task in tasks if task in scores] for group, tasks in DARUMERU_TASK_GROUPS.items()
     }
     groups = {group: fmean(values) for group, values in by_group.items() if values}
-    return Summary(fmean(scores.values()), groups, missing)
+    return BenchmarkAverages(fmean(scores.values()), groups, missing)

@@ -1,7 +1,8 @@
-"""Rows of the data sets as documents for the harness: the prompt, the target, and what scoring needs."""
+"""Build the documents of lm-evaluation-harness from rows: prompt, target, and what scoring needs."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from lep.data.records import Record
 from lep.errors import DataError, UsageError
-from lep.evaluation.darumeru.datasets import EXAMPLES, rows
-from lep.evaluation.darumeru.prompts import ACCEPTABLE, EXTRACT, LETTERS, SUMMARY, instruction, question
-from lep.evaluation.darumeru.subjects import CATEGORIES
-from lep.evaluation.darumeru.text_units import tokens
+from lep.evaluation.darumeru.datasets import NUM_FEWSHOT_EXAMPLES, read_dataset_rows
+from lep.evaluation.darumeru.prompts import (
+    ACCEPTABILITY_PROMPT,
+    EXTRACTION_PROMPT,
+    OPTION_LETTERS,
+    SUMMARY_PROMPT,
+    build_instruction,
+    build_question,
+)
+from lep.evaluation.darumeru.subjects import SUBJECT_CATEGORIES
+from lep.evaluation.darumeru.text_units import tokenize_text
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -23,15 +31,15 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What holds for every document of a task."""
+class DocumentConfig:
+    """Configuration of all documents of a task."""
 
     variant: str
     tokenizer: str
-    """Of the model; empty: unknown."""
+    """Folder or hub id of the model's tokenizer; empty if it is unknown."""
 
 
-def documents(
+def load_documents(
     *,
     task: str,
     data: str | None = None,
@@ -40,172 +48,182 @@ def documents(
     pretrained: str | None = None,
     **_: object,
 ) -> DatasetDict:
-    """The documents of a task, its split `test` and its few-shot examples, `prompt`. The harness calls this.
+    """Load the documents of a task: the split `test`, and the few-shot examples `prompt`.
 
-    The harness hands over its `--metadata` and its `--model_args`; what is not named here is not for us.
+    lm-evaluation-harness calls this with its `--metadata` and its `--model_args`.
 
     Args:
-        task: the name of the task.
-        data: a folder to read from instead of the hub.
-        variant: "paper": the scores as the paper's text says; "scripts": as its scripts did.
-        tokenizer: of the model, to count tokens with.
-        pretrained: the model, whose tokenizer is taken where none is named.
+        task: Name of the task.
+        data: A folder to read from instead of the hub.
+        variant: `paper` for the scores of the paper's text, `scripts` for those of its scripts.
+        tokenizer: Of the model, to count tokens with.
+        pretrained: The model; its tokenizer is used if `tokenizer` is not given.
+
+    Returns:
+        Both splits.
 
     Raises:
-        UsageError: no such variant.
-        DataError: the data cannot be read, or a row is not as it must be.
+        UsageError: There is no such variant.
+        DataError: The data cannot be read, or a row is invalid.
     """
     from datasets import Dataset, DatasetDict
 
     if variant not in VARIANTS:
         raise UsageError(f"variant={variant!r}: expected one of {', '.join(VARIANTS)}")
-    setting = Setting(variant, tokenizer or pretrained or "")
-    source, build = _BUILDERS[task]
-    asked = [made for record in rows(source, split="test", folder=data) for made in build(record, setting)]
-    shown = [
-        made
-        for record in _examples(rows(source, split="prompt", folder=data))
-        for made in islice(build(record, setting), 1)
-    ]
-    return DatasetDict({"test": Dataset.from_list(asked), "prompt": Dataset.from_list(shown)})
+    config = DocumentConfig(variant, tokenizer or pretrained or "")
+    dataset, build = _BUILDERS[task]
+    rows = read_dataset_rows(dataset, split="test", folder=data)
+    documents = [document for row in rows for document in build(row, config)]
+    example_rows = _select_fewshot_examples(read_dataset_rows(dataset, split="prompt", folder=data))
+    examples = [document for row in example_rows for document in islice(build(row, config), 1)]
+    return DatasetDict({"test": Dataset.from_list(documents), "prompt": Dataset.from_list(examples)})
 
 
-def _examples(records: Iterator[Record]) -> Iterator[Record]:
-    """The first few rows; of MMLU, of each subject."""
-    seen: dict[str, int] = {}
+def _select_fewshot_examples(records: Iterator[Record]) -> Iterator[Record]:
+    """Yield the first rows; of MMLU, of each subject."""
+    count: Counter[str] = Counter()
     for record in records:
         subject = str(record.row.get("subject", ""))
-        seen[subject] = seen.get(subject, 0) + 1
-        if seen[subject] <= EXAMPLES:
+        count[subject] += 1
+        if count[subject] <= NUM_FEWSHOT_EXAMPLES:
             yield record
 
 
-def _choice(record: Record, setting: Setting, *, options: tuple[str, ...]) -> Iterator[Document]:
-    yield _options(instruction(record), options, gold=_index(record, options))
+def _build_choice(record: Record, config: DocumentConfig, *, options: tuple[str, ...]) -> Iterator[Document]:
+    yield _build_multiple_choice(build_instruction(record), options, gold=_find_option_index(record, options))
 
 
-def _both_orders(record: Record, setting: Setting) -> Iterator[Document]:
-    """The row, then the row with its two choices exchanged."""
+def _build_both_orders(record: Record, config: DocumentConfig) -> Iterator[Document]:
+    """Yield the row, then the row with its two choices swapped."""
     options, inputs = ("1", "2"), record.row["inputs"]
-    gold = _index(record, options)
+    gold = _find_option_index(record, options)
     if not isinstance(inputs, Mapping) or not {"choice1", "choice2"} <= inputs.keys():
         raise DataError(f"{record.place}: column 'inputs' needs choice1 and choice2")
-    exchanged = {**inputs, "choice1": inputs["choice2"], "choice2": inputs["choice1"]}
-    for values, right in ((inputs, gold), (exchanged, 1 - gold)):
-        yield {**_options(instruction(record, inputs=values), options, gold=right), "pair": record.place}
+    swapped = {**inputs, "choice1": inputs["choice2"], "choice2": inputs["choice1"]}
+    for values, index in ((inputs, gold), (swapped, 1 - gold)):
+        document = _build_multiple_choice(build_instruction(record, inputs=values), options, gold=index)
+        yield {**document, "pair_id": record.place}
 
 
-def _acceptable(record: Record, setting: Setting) -> Iterator[Document]:
+def _build_acceptability(record: Record, config: DocumentConfig) -> Iterator[Document]:
     gold = record.row["acceptable"]
     if gold not in (0, 1):
         raise DataError(f"{record.place}: column 'acceptable' is {gold!r}; expected 0 or 1")
-    yield _options(ACCEPTABLE.format(sentence=record.row["sentence"]), ("0", "1"), gold=int(gold))
+    yield _build_multiple_choice(
+        ACCEPTABILITY_PROMPT.format(sentence=record.row["sentence"]), ("0", "1"), gold=int(gold)
+    )
 
 
-def _subject_question(record: Record, setting: Setting, *, language: str) -> Iterator[Document]:
+def _build_mmlu_question(record: Record, config: DocumentConfig, *, language: str) -> Iterator[Document]:
     subject, gold = record.row["subject"], record.row["answer"]
-    if subject not in CATEGORIES:
+    if subject not in SUBJECT_CATEGORIES:
         raise DataError(f"{record.place}: column 'subject' is {subject!r}; expected a subject of MMLU")
-    if gold not in range(len(LETTERS)):
+    if gold not in range(len(OPTION_LETTERS)):
         raise DataError(f"{record.place}: column 'answer' is {gold!r}; expected 0 to 3")
-    yield {**_options(question(record, language=language), LETTERS, gold=int(gold)), "subject": subject}
+    yield {
+        **_build_multiple_choice(build_question(record, language=language), OPTION_LETTERS, gold=int(gold)),
+        "subject": subject,
+    }
 
 
-def _answers(record: Record, setting: Setting) -> Iterator[Document]:
-    """MultiQ: one gold answer or several, as texts or as segments of the text."""
+def _build_multiple_answers(record: Record, config: DocumentConfig) -> Iterator[Document]:
+    """Build a document of MultiQ: one gold answer or several, as texts or as segments of the text."""
     outputs = record.row["outputs"]
-    listed = [outputs] if isinstance(outputs, str) else outputs
-    answers = [one["segment"] if isinstance(one, Mapping) else one for one in listed]
+    outputs = [outputs] if isinstance(outputs, str) else outputs
+    answers = [output["segment"] if isinstance(output, Mapping) else output for output in outputs]
     if not answers:
-        raise DataError(f"{record.place}: column 'outputs' holds no answer")
-    yield {"prompt": instruction(record), "target": answers[0], "answers": answers}
+        raise DataError(f"{record.place}: column 'outputs' has no answer")
+    yield {"prompt": build_instruction(record), "target": answers[0], "answers": answers}
 
 
-def _exam(record: Record, setting: Setting) -> Iterator[Document]:
+def _build_exam_task(record: Record, config: DocumentConfig) -> Iterator[Document]:
     meta = record.row.get("meta") or {}
     missing = [key for key in ("id_task", "variant", "score", "type") if key not in meta]
     if missing:
         raise DataError(f"{record.place}: column 'meta' needs {missing[0]!r}, to grade the answer")
-    accepted = str(record.row["outputs"])
+    answers = str(record.row["outputs"])
     yield {
-        "prompt": instruction(record),
-        "target": accepted.split(",")[0] if meta["type"] == "text" else accepted,
-        "accepted": accepted,
-        "kind": meta["type"],
-        "number": str(meta["id_task"]),
-        "exam": int(meta["variant"]),
-        "most": int(meta["score"]),
+        "prompt": build_instruction(record),
+        "target": answers.split(",")[0] if meta["type"] == "text" else answers,
+        "accepted_answers": answers,
+        "answer_type": meta["type"],
+        "task_number": str(meta["id_task"]),
+        "exam_variant": int(meta["variant"]),
+        "max_points": int(meta["score"]),
     }
 
 
-def _copy(record: Record, setting: Setting) -> Iterator[Document]:
+def _build_copy_task(record: Record, config: DocumentConfig) -> Iterator[Document]:
     original = str(record.row["outputs"]).strip()
     if not original:
         raise DataError(f"{record.place}: column 'outputs' is empty; expected the text to copy")
     yield {
-        "prompt": instruction(record),
+        "prompt": build_instruction(record),
         "target": original,
-        "tokenizer": setting.tokenizer,
-        "variant": setting.variant,
+        "tokenizer": config.tokenizer,
+        "variant": config.variant,
     }
 
 
-def _abstract(record: Record, setting: Setting) -> Iterator[Document]:
-    prompt = SUMMARY.format(text=record.row["text"].strip())
-    yield {"prompt": prompt, "target": record.row["summary"].strip(), "variant": setting.variant}
+def _build_abstractive_summary(record: Record, config: DocumentConfig) -> Iterator[Document]:
+    prompt = SUMMARY_PROMPT.format(text=record.row["text"].strip())
+    yield {"prompt": prompt, "target": record.row["summary"].strip(), "variant": config.variant}
 
 
-def _extract(record: Record, setting: Setting) -> Iterator[Document]:
-    """Every sentence cut to as many tokens as the shortest has, and how many it has then.
+def _build_extractive_summary(record: Record, config: DocumentConfig) -> Iterator[Document]:
+    """Truncate every sentence to as many tokens as the shortest has.
 
-    That is one more where the cut is inside a character, which is then kept whole.
+    A sentence keeps one more where the cut would be inside a character; `token_counts` has the counts.
     """
     sentences, labels = record.row["sentences"], record.row["labels"]
     relevant = [i for i, label in enumerate(labels) if label]
     if len(labels) != len(sentences) or not relevant:
         raise DataError(f"{record.place}: column 'labels' needs a 0 or 1 for each of 'sentences', and a 1 among them")
-    read = [tokens(sentence.strip(), tokenizer=setting.tokenizer) for sentence in sentences]
-    shortest = min(map(len, read))
+    tokenized = [tokenize_text(sentence.strip(), tokenizer=config.tokenizer) for sentence in sentences]
+    shortest = min(map(len, tokenized))
     if not shortest:
-        raise DataError(f"{record.place}: column 'sentences' holds an empty one")
-    cut = [sentence.strip()[: own.ends[shortest - 1]] for sentence, own in zip(sentences, read, strict=True)]
+        raise DataError(f"{record.place}: column 'sentences' has an empty one")
+    truncated = [
+        sentence.strip()[: tokens.end_offsets[shortest - 1]]
+        for sentence, tokens in zip(sentences, tokenized, strict=True)
+    ]
     yield {
-        "prompt": EXTRACT.format(text=record.row["text"].strip()),
+        "prompt": EXTRACTION_PROMPT.format(text=record.row["text"].strip()),
         "target": " ".join(sentences[i].strip() for i in relevant),
-        "choices": cut,
-        "lengths": [len(tokens(sentence, tokenizer=setting.tokenizer)) for sentence in cut],
+        "choices": truncated,
+        "token_counts": [len(tokenize_text(sentence, tokenizer=config.tokenizer)) for sentence in truncated],
         "relevant": relevant,
     }
 
 
-def _options(prompt: str, options: tuple[str, ...], *, gold: int) -> Document:
+def _build_multiple_choice(prompt: str, options: tuple[str, ...], *, gold: int) -> Document:
     return {"prompt": prompt, "target": options[gold], "choices": list(options), "gold": gold}
 
 
-def _index(record: Record, options: tuple[str, ...]) -> int:
+def _find_option_index(record: Record, options: tuple[str, ...]) -> int:
     answer = str(record.row["outputs"]).strip()
     if answer not in options:
         raise DataError(f"{record.place}: column 'outputs' is {answer!r}; expected one of {', '.join(options)}")
     return options.index(answer)
 
 
-_BUILDERS: dict[str, tuple[str, Callable[[Record, Setting], Iterator[Document]]]] = {
-    "darumeru_multiq": ("multiq", _answers),
-    "darumeru_parus": ("parus", _both_orders),
-    "darumeru_rcb": ("rcb", partial(_choice, options=("1", "2", "3"))),
-    "darumeru_ruopenbookqa": ("ruopenbookqa", partial(_choice, options=LETTERS)),
-    "darumeru_ruworldtree": ("ruworldtree", partial(_choice, options=LETTERS)),
-    "darumeru_rwsd": ("rwsd", partial(_choice, options=("Да", "Нет"))),
-    "darumeru_use": ("use", _exam),
-    "darumeru_rucola": ("rucola", _acceptable),
-    "darumeru_rummlu": ("rummlu", partial(_choice, options=LETTERS)),
-    "darumeru_mmlu_ru": ("mmlu_ru", partial(_subject_question, language="ru")),
-    "darumeru_mmlu_en": ("mmlu_ru", partial(_subject_question, language="en")),
-    "darumeru_abstractive": ("gazeta", _abstract),
-    "darumeru_extractive": ("gazeta", _extract),
-    "darumeru_cp_sent_en": ("cp_sent_en", _copy),
-    "darumeru_cp_para_en": ("cp_para_en", _copy),
-    "darumeru_cp_sent_ru": ("cp_sent_ru", _copy),
-    "darumeru_cp_para_ru": ("cp_para_ru", _copy),
+_BUILDERS: dict[str, tuple[str, Callable[[Record, DocumentConfig], Iterator[Document]]]] = {
+    "darumeru_multiq": ("multiq", _build_multiple_answers),
+    "darumeru_parus": ("parus", _build_both_orders),
+    "darumeru_rcb": ("rcb", partial(_build_choice, options=("1", "2", "3"))),
+    "darumeru_ruopenbookqa": ("ruopenbookqa", partial(_build_choice, options=OPTION_LETTERS)),
+    "darumeru_ruworldtree": ("ruworldtree", partial(_build_choice, options=OPTION_LETTERS)),
+    "darumeru_rwsd": ("rwsd", partial(_build_choice, options=("Да", "Нет"))),
+    "darumeru_use": ("use", _build_exam_task),
+    "darumeru_rucola": ("rucola", _build_acceptability),
+    "darumeru_rummlu": ("rummlu", partial(_build_choice, options=OPTION_LETTERS)),
+    "darumeru_mmlu_ru": ("mmlu_ru", partial(_build_mmlu_question, language="ru")),
+    "darumeru_mmlu_en": ("mmlu_ru", partial(_build_mmlu_question, language="en")),
+    "darumeru_abstractive": ("gazeta", _build_abstractive_summary),
+    "darumeru_extractive": ("gazeta", _build_extractive_summary),
+    "darumeru_cp_sent_en": ("cp_sent_en", _build_copy_task),
+    "darumeru_cp_para_en": ("cp_para_en", _build_copy_task),
+    "darumeru_cp_sent_ru": ("cp_sent_ru", _build_copy_task),
+    "darumeru_cp_para_ru": ("cp_para_ru", _build_copy_task),
 }
-"""The data set of each task, and how its rows become documents."""
+"""The data set of each task, and what builds documents from its rows."""

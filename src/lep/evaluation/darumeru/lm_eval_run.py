@@ -1,4 +1,4 @@
-"""One task of Darumeru, run by lm-evaluation-harness on one model: a record of each document."""
+"""Run one task of Darumeru with lm-evaluation-harness on one model. This module imports the harness, which is slow."""
 
 from __future__ import annotations
 
@@ -9,42 +9,48 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
 from lep.evaluation.darumeru import TASK_FILES
-
-Record = dict[str, Any]
-"""`document` (the first is 1), `prompt`, `gold`, then `answer`, or `log_probabilities` of the options; and `score`, the
-document's result as `lep.evaluation.darumeru.task_functions` has it."""
+from lep.evaluation.darumeru.document_records import DocumentRecord
 
 
-def ask(
-    task: str, model: Any, *, shots: int, chat_template: bool, limit: int | None, metadata: Mapping[str, Any]
-) -> list[Record]:
-    """The same requests, answers and results as of `lm_eval run --include_path`.
+def run_lm_eval_task(
+    task: str, lm: Any, *, num_fewshot: int, chat_template: bool, limit: int | None, metadata: Mapping[str, Any]
+) -> list[DocumentRecord]:
+    """Run a task with the same requests, answers and results as `lm_eval run --include_path`.
 
     Args:
-        model: what the harness calls an LM.
-        shots: examples in each prompt; turns of the conversation where there is a chat template.
-        limit: only so many documents, the first.
-        metadata: for `lep.evaluation.darumeru.documents`.
+        task: Name of the task.
+        lm: An `lm_eval` model.
+        num_fewshot: Examples in each prompt; with a chat template, turns of the conversation.
+        chat_template: Whether the chat template is applied.
+        limit: How many documents, the first ones; `None` for all.
+        metadata: For `lep.evaluation.darumeru.documents.load_documents`.
+
+    Returns:
+        A record of each document.
     """
     manager = TaskManager(include_path=str(TASK_FILES), include_defaults=False, metadata=dict(metadata))
     loaded = manager.load([task])
-    loaded["tasks"][task].set_config(key="num_fewshot", value=shots)
-    found: Any = evaluate(
-        model,
+    loaded["tasks"][task].set_config(key="num_fewshot", value=num_fewshot)
+    results: Any = evaluate(
+        lm,
         loaded,
         limit=limit,
-        bootstrap_iters=0,  # intervals are ours
+        bootstrap_iters=0,  # lep.evaluation.bootstrap computes intervals
         apply_chat_template=chat_template,
         fewshot_as_multiturn=chat_template,
     )
-    return [_record(sample) for sample in found["samples"][task]]
+    return [_build_record(sample) for sample in results["samples"][task]]
 
 
-def _record(sample: Mapping[str, Any]) -> Record:
-    options, said = sample["arguments"], [responses[0] for responses in sample["resps"]]
-    if isinstance(said[0], str):
-        answer: Record = {"answer": said[0]}
-    else:
-        answer = {"log_probabilities": [[option[1], value[0]] for option, value in zip(options, said, strict=True)]}
-    head = {"document": sample["doc_id"] + 1, "prompt": options[0][0], "gold": sample["doc"]["target"]}
-    return {**head, **answer, "score": sample["score"]}
+def _build_record(sample: Mapping[str, Any]) -> DocumentRecord:
+    requests, responses = sample["arguments"], [response[0] for response in sample["resps"]]
+    generated = isinstance(responses[0], str)
+    options = None if generated else tuple((args[1], value[0]) for args, value in zip(requests, responses, strict=True))
+    return DocumentRecord(
+        document=sample["doc_id"] + 1,
+        prompt=requests[0][0],
+        gold=sample["doc"]["target"],
+        answer=responses[0] if generated else None,
+        log_probabilities=options,
+        score=sample["score"],
+    )

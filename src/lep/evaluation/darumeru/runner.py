@@ -1,12 +1,11 @@
-"""Darumeru: every model at every task, kept task by task.
+"""Run Darumeru: every model on every task, kept task by task.
 
-`OUT/MODEL/TASK.jsonl` has a line for each document (`lep.evaluation.darumeru.lm_eval_run.Record`). It is written whole
-when the task is done: an interrupted run goes on with the next.
+`OUT/MODEL/TASK.jsonl` has a record of each document (`lep.evaluation.darumeru.document_records`). It is written when
+the task is finished, so that an interrupted run resumes with the next task.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,194 +15,230 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.config import Benchmark, Endpoint
-from lep.data.records import write_rows
+from lep.config import BenchmarkSettings, Endpoint
 from lep.errors import EndpointError, LepError, TokenizerError
 from lep.evaluation.darumeru.aggregation import TASKS
-from lep.evaluation.darumeru.datasets import FOLDER_VARIABLE
-from lep.evaluation.darumeru.lm_eval_models import ENGINES, Remote, Watched, in_memory
-from lep.evaluation.darumeru.lm_eval_run import Record, ask
-from lep.evaluation.darumeru.summary import Scored, compared, scored, standing
+from lep.evaluation.darumeru.datasets import DATA_FOLDER_VARIABLE
+from lep.evaluation.darumeru.document_records import DocumentRecord, read_document_records, write_document_records
+from lep.evaluation.darumeru.lm_eval_models import ENGINE_LOADERS, CheckedLM, EndpointLM, build_lm_eval_model
+from lep.evaluation.darumeru.lm_eval_run import run_lm_eval_task
+from lep.evaluation.darumeru.summary import TaskEstimate, estimate_task, score_differences, summarize_scores
 from lep.modeling.loading import load_tokenizer
-from lep.progress import note
+from lep.progress import log_message
+from lep.results.evaluation import BenchmarkProtocol, BenchmarkResults, ModelBenchmarkScores
+from lep.sampling.openai_backend import OpenAIBackend
+from lep.training.resource_errors import is_out_of_memory
 
-SHOTS = 5
+BASE_MODEL_NUM_FEWSHOT = 5
 """Examples that a base model is shown (the paper)."""
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A model that is measured, and how it is asked."""
+class BenchmarkModel:
+    """A model that is measured, and how it is prompted."""
 
     name: str
-    place: Path | Endpoint
-    shots: int
+    source: Path | Endpoint
+    num_fewshot: int
     chat_template: bool
 
-    def refusal(self, task: str) -> str:
-        """Why it cannot do a task; empty: it can."""
-        can = isinstance(self.place, Path) or TASKS[task].generative
-        return "" if can else "compares probabilities, which an endpoint does not tell"
+    def unsupported_reason(self, task: str) -> str:
+        """Return why the model cannot do a task; empty if it can."""
+        can = isinstance(self.source, Path) or TASKS[task].generative
+        return "" if can else "compares log-probabilities, which an endpoint does not return"
 
 
-def candidates(settings: Benchmark, models: Mapping[str, Path]) -> list[Candidate]:
-    """Folders, then endpoints.
+def build_benchmark_models(settings: BenchmarkSettings, models: Mapping[str, Path]) -> list[BenchmarkModel]:
+    """Determine how each model is prompted.
+
+    Args:
+        settings: Name the base models and the endpoints.
+        models: Folders by name.
+
+    Returns:
+        The models that are folders, then the endpoints.
 
     Raises:
-        TokenizerError: a model has no chat template, and is not said to be a base model.
+        TokenizerError: A model has no chat template and is not listed as a base model.
     """
-    found = []
+    benchmark_models = []
     for name, folder in models.items():
-        template, base = bool(load_tokenizer(folder).chat_template), name in settings.base
-        if not template and not base:
+        chat_template, is_base = bool(load_tokenizer(folder).chat_template), name in settings.base_models
+        if not chat_template and not is_base:
             raise TokenizerError(
-                f"{name}: {folder} has no chat template to ask an instruct model with; if it is a base model, say so "
-                f"(benchmark.base=[{name}]), else put its template into chat_template.jinja there"
+                f"{name}: {folder} has no chat template; if it is a base model, list it "
+                f"(benchmark.base_models=[{name}]), else put its template into chat_template.jinja there"
             )
-        found.append(Candidate(name, folder, _shots(settings, base=base), template))
+        benchmark_models.append(BenchmarkModel(name, folder, _num_fewshot(settings, is_base=is_base), chat_template))
     for name, endpoint in settings.endpoints.items():
-        found.append(Candidate(name, endpoint, _shots(settings, base=False), chat_template=True))
-    return found
+        benchmark_models.append(BenchmarkModel(name, endpoint, _num_fewshot(settings, is_base=False), True))
+    return benchmark_models
 
 
 def run_benchmark(
-    settings: Benchmark, asked: Sequence[Candidate], *, reference: str, dtype: str, out: Path
-) -> dict[str, Any]:
-    """Every model's scores, and their differences to the reference's.
+    settings: BenchmarkSettings, models: Sequence[BenchmarkModel], *, reference: str, dtype: str, out: Path
+) -> BenchmarkResults:
+    """Run all tasks on all models, and compare the scores with the reference's.
 
     Args:
-        reference: the name of one of them.
-        dtype: of weights and activations.
-        out: keeps the answers.
+        settings: Tasks, data and backend.
+        models: As `build_benchmark_models` returns them.
+        reference: Name of one of the models.
+        dtype: Of weights and activations.
+        out: Folder that keeps the answers.
+
+    Returns:
+        The scores of all models, with differences for all but the reference.
 
     Raises:
-        EndpointError: a server cannot be reached, or does not answer any more.
-        LepError: tasks failed; all others are done and kept.
+        EndpointError: A server cannot be reached, or stops answering.
+        LepError: Tasks failed; all others are finished and kept.
     """
-    failed = [told for one in asked for told in _do_tasks(one, settings, dtype=dtype, out=out / one.name)]
-    if failed:
+    failures = [
+        failure for model in models for failure in _run_tasks(model, settings, dtype=dtype, out=out / model.name)
+    ]
+    if failures:
         raise LepError(
-            "\n  ".join([f"tasks of the benchmark failed ({len(failed)}); the others are kept:", *failed])
+            "\n  ".join([f"tasks of the benchmark failed ({len(failures)}); the others are kept:", *failures])
             + "\nthe same command tries these again; benchmark.tasks can leave them out"
         )
-    scores = {one.name: _scores(one, settings, out=out / one.name) for one in asked}
-    return {
-        "settings": _told_settings(settings),
-        "models": {
-            one.name: {
-                "shots": one.shots,
-                "chat_template": one.chat_template,
-                **standing(scores[one.name], refused=_refused(one, settings)),
-            }
-            for one in asked
+    scores = {model.name: _read_scores(model, settings, out=out / model.name) for model in models}
+    return BenchmarkResults(
+        settings=_describe_protocol(settings),
+        models={
+            model.name: summarize_scores(
+                scores[model.name],
+                num_fewshot=model.num_fewshot,
+                chat_template=model.chat_template,
+                unsupported=_find_unsupported_tasks(model, settings),
+            )
+            for model in models
         },
-        "differences": {
-            name: {"against": reference, **compared(found, scores[reference])}
-            for name, found in scores.items()
+        differences={
+            name: score_differences(tasks, scores[reference], reference=reference)
+            for name, tasks in scores.items()
             if name != reference
         },
-    }
+    )
 
 
 def score_model(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Benchmark, *, name: str, base: bool
-) -> dict[str, Any]:
-    """What `run_benchmark` tells of one model, for one in memory; nothing is kept.
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: BenchmarkSettings,
+    *,
+    model_name: str,
+    is_base: bool,
+) -> ModelBenchmarkScores:
+    """Run all tasks on a model in memory, as `run_benchmark` does; nothing is kept.
 
     Args:
-        model: in evaluation mode.
-        tokenizer: of the model, loaded from a folder.
-        name: of the model, for the progress.
-        base: whether it is shown examples.
+        model: In evaluation mode.
+        tokenizer: Of the model, loaded from a folder.
+        settings: Tasks and data.
+        model_name: For the progress.
+        is_base: Whether the model is shown examples.
+
+    Returns:
+        The scores.
     """
-    shots, template = _shots(settings, base=base), bool(tokenizer.chat_template)
-    one = Candidate(name, Path(tokenizer.name_or_path), shots, template)
-    inside = in_memory(model, tokenizer, batch_size=settings.batch_size)
+    num_fewshot, chat_template = _num_fewshot(settings, is_base=is_base), bool(tokenizer.chat_template)
+    benchmark_model = BenchmarkModel(model_name, Path(tokenizer.name_or_path), num_fewshot, chat_template)
+    lm = build_lm_eval_model(model, tokenizer, batch_size=settings.batch_size)
     scores = {}
-    for task in settings.chosen:
-        records = _records(task, Watched(inside, label=f"{name}: {task}"), one, settings)
-        scores[task] = scored(task, [record["score"] for record in records], seed=settings.seed)
-    return {"shots": shots, "chat_template": template, **standing(scores, refused={})}
+    for task in settings.selected_tasks:
+        records = _run_task(task, CheckedLM(lm, label=f"{model_name}: {task}"), benchmark_model, settings)
+        scores[task] = estimate_task(task, [record.score for record in records], seed=settings.seed)
+    return summarize_scores(scores, num_fewshot=num_fewshot, chat_template=chat_template, unsupported={})
 
 
-def _do_tasks(one: Candidate, settings: Benchmark, *, dtype: str, out: Path) -> Iterator[str]:
-    """Do what is not done yet, and tell what fails."""
-    able = [task for task in settings.chosen if not one.refusal(task)]
-    todo = [task for task in able if not _file(out, task).exists()]
-    if not todo:
+def _run_tasks(model: BenchmarkModel, settings: BenchmarkSettings, *, dtype: str, out: Path) -> Iterator[str]:
+    """Run the tasks that are not finished, and yield a description of each failure."""
+    supported = [task for task in settings.selected_tasks if not model.unsupported_reason(task)]
+    remaining = [task for task in supported if not _records_path(out, task).exists()]
+    if not remaining:
         return
     out.mkdir(parents=True, exist_ok=True)
-    opened = _opener(one, settings, dtype=dtype, out=out)
-    for task in todo:
-        failure = out / f"{task}.error"
-        failure.unlink(missing_ok=True)
+    build_lm = _make_model_factory(model, settings, dtype=dtype, out=out)
+    for task in remaining:
+        traceback_file = out / f"{task}.error"
+        traceback_file.unlink(missing_ok=True)
         try:
-            records = _records(task, opened(task), one, settings)
-            score = TASKS[task].score(TASKS[task].units([record["score"] for record in records]))
-            write_rows(_file(out, task), records)
-            note(f"{one.name}: {task} {score:.3f}")
-            _answers(out, task).unlink(missing_ok=True)
+            records = _run_task(task, build_lm(task), model, settings)
+            score = TASKS[task].aggregate(TASKS[task].group_units([record.score for record in records]))
+            write_document_records(_records_path(out, task), records)
+            log_message(f"{model.name}: {task} {score:.3f}")
+            _completions_path(out, task).unlink(missing_ok=True)
         except EndpointError:
             raise
         except Exception as error:  # whatever a task, its data or the harness may raise
             if not isinstance(error, LepError):
-                failure.write_text(traceback.format_exc(), encoding="utf-8")
-            yield f"{one.name}: {task}: {_reason(error, settings, failure)}"
-            note(f"{one.name}: {task} failed")
+                traceback_file.write_text(traceback.format_exc(), encoding="utf-8")
+            yield f"{model.name}: {task}: {_describe_error(error, settings, traceback_file)}"
+            log_message(f"{model.name}: {task} failed")
 
 
-def _opener(one: Candidate, settings: Benchmark, *, dtype: str, out: Path) -> Callable[[str], Any]:
-    """The model as it does one task; a folder is loaded once for all."""
-    if isinstance(one.place, Endpoint):
-        endpoint = one.place
-        return lambda task: Remote(endpoint, _answers(out, task), label=f"{one.name}: {task}")
-    inside = ENGINES[settings.engine](one.place, dtype=dtype, batch_size=settings.batch_size)
-    return lambda task: Watched(inside, label=f"{one.name}: {task}")
+def _make_model_factory(
+    model: BenchmarkModel, settings: BenchmarkSettings, *, dtype: str, out: Path
+) -> Callable[[str], Any]:
+    """Return what builds the `lm_eval` model for a task; a folder is loaded once for all tasks."""
+    if isinstance(model.source, Endpoint):
+        backend = OpenAIBackend(**model.source.model_dump())
+        return lambda task: EndpointLM(backend, _completions_path(out, task), label=f"{model.name}: {task}")
+    lm = ENGINE_LOADERS[settings.backend](model.source, dtype=dtype, batch_size=settings.batch_size)
+    return lambda task: CheckedLM(lm, label=f"{model.name}: {task}")
 
 
-def _records(task: str, model: Any, one: Candidate, settings: Benchmark) -> list[Record]:
+def _run_task(task: str, lm: Any, model: BenchmarkModel, settings: BenchmarkSettings) -> list[DocumentRecord]:
     metadata: dict[str, Any] = {"variant": settings.variant}
     if settings.data:
         metadata["data"] = str(settings.data)
-    if isinstance(one.place, Path):
-        metadata |= {"tokenizer": str(one.place), "context": model.max_length}
-    return ask(task, model, shots=one.shots, chat_template=one.chat_template, limit=settings.limit, metadata=metadata)
+    if isinstance(model.source, Path):
+        metadata |= {"tokenizer": str(model.source), "context_length": lm.max_length}
+    return run_lm_eval_task(
+        task,
+        lm,
+        num_fewshot=model.num_fewshot,
+        chat_template=model.chat_template,
+        limit=settings.limit,
+        metadata=metadata,
+    )
 
 
-def _reason(error: Exception, settings: Benchmark, file: Path) -> str:
+def _describe_error(error: Exception, settings: BenchmarkSettings, traceback_file: Path) -> str:
     if isinstance(error, LepError):
         return str(error)
-    if "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         return f"out of memory; lower benchmark.batch_size ({settings.batch_size})"
-    return f"{type(error).__name__}: {error} (see {file})"
+    return f"{type(error).__name__}: {error} (see {traceback_file})"
 
 
-def _file(out: Path, task: str) -> Path:
+def _records_path(out: Path, task: str) -> Path:
     return out / f"{task}.jsonl"
 
 
-def _answers(out: Path, task: str) -> Path:
-    """What an endpoint has said so far."""
+def _completions_path(out: Path, task: str) -> Path:
+    """Return the file that keeps the answers of an endpoint while a task runs."""
     return out / f"{task}.answers.jsonl"
 
 
-def _scores(one: Candidate, settings: Benchmark, *, out: Path) -> dict[str, Scored]:
-    found = {}
-    for task in settings.chosen:
-        if not one.refusal(task):
-            with _file(out, task).open(encoding="utf-8") as lines:
-                found[task] = scored(task, [json.loads(line)["score"] for line in lines], seed=settings.seed)
-    return found
+def _read_scores(model: BenchmarkModel, settings: BenchmarkSettings, *, out: Path) -> dict[str, TaskEstimate]:
+    scores = {}
+    for task in settings.selected_tasks:
+        if not model.unsupported_reason(task):
+            results = [record.score for record in read_document_records(_records_path(out, task))]
+            scores[task] = estimate_task(task, results, seed=settings.seed)
+    return scores
 
 
-def _refused(one: Candidate, settings: Benchmark) -> dict[str, str]:
-    return {task: reason for task in settings.chosen if (reason := one.refusal(task))}
+def _find_unsupported_tasks(model: BenchmarkModel, settings: BenchmarkSettings) -> dict[str, str]:
+    return {task: reason for task in settings.selected_tasks if (reason := model.unsupported_reason(task))}
 
 
-def _told_settings(settings: Benchmark) -> dict[str, Any]:
-    data = str(settings.data) if settings.data else os.environ.get(FOLDER_VARIABLE)
-    return {"variant": settings.variant, "limit": settings.limit, "data": data, "seed": settings.seed}
+def _describe_protocol(settings: BenchmarkSettings) -> BenchmarkProtocol:
+    data = str(settings.data) if settings.data else os.environ.get(DATA_FOLDER_VARIABLE)
+    return BenchmarkProtocol(variant=settings.variant, limit=settings.limit, data=data, seed=settings.seed)
 
 
-def _shots(settings: Benchmark, *, base: bool) -> int:
-    return (SHOTS if base else 0) if settings.shots is None else settings.shots
+def _num_fewshot(settings: BenchmarkSettings, *, is_base: bool) -> int:
+    return (BASE_MODEL_NUM_FEWSHOT if is_base else 0) if settings.num_fewshot is None else settings.num_fewshot

@@ -1,12 +1,12 @@
 """The 57 subjects of MMLU and their four categories.
 
 Source: Hendrycks et al., "Measuring Massive Multitask Language Understanding", arXiv 2009.03300, and the categories of
-its published code. (The harness's own MMLU differs in one: there anatomy is STEM.)
+its published code. (The MMLU of lm-evaluation-harness differs in one subject: there anatomy is STEM.)
 """
 
 from __future__ import annotations
 
-_BY_CATEGORY = {
+_SUBJECTS_BY_CATEGORY = {
     "STEM": """abstract_algebra astronomy college_biology college_chemistry college_computer_science
         college_mathematics college_physics computer_security conceptual_physics electrical_engineering
         elementary_mathematics high_school_biology high_school_chemistry high_school_computer_science
@@ -20,5 +20,7 @@ _BY_CATEGORY = {
     "other": """anatomy business_ethics clinical_knowledge college_medicine global_facts human_aging management
         marketing medical_genetics miscellaneous nutrition professional_accounting professional_medicine virology""",
 }
-CATEGORIES = {subject: category for category, subjects in _BY_CATEGORY.items() for subject in subjects.split()}
+SUBJECT_CATEGORIES = {
+    subject: category for category, subjects in _SUBJECTS_BY_CATEGORY.items() for subject in subjects.split()
+}
 """The category of each subject."""

@@ -1,4 +1,4 @@
-"""What is counted in a text: the tokens of the model, or words; and lemmas."""
+"""Split texts into the units that scores count: tokens of the model, words, or lemmas."""
 
 from __future__ import annotations
 
@@ -14,63 +14,71 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _WORD = re.compile(r"\w+")
-_WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
+_WORD_OR_PUNCTUATION = re.compile(r"\w+|[^\w\s]")
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """A text in tokens."""
+class TokenizedText:
+    """The tokens of a text."""
 
     ids: Sequence[Hashable]
-    ends: Sequence[int]
+    end_offsets: Sequence[int]
     """Where each token ends in the text, in characters."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def tokens(text: str, *, tokenizer: str = "") -> Tokens:
-    """The tokens of a text.
+def tokenize_text(text: str, *, tokenizer: str = "") -> TokenizedText:
+    """Tokenize a text.
 
     Args:
-        tokenizer: the folder or hub id of the model's tokenizer; empty: words and punctuation marks, for models whose
-            tokenizer is not known (endpoints).
+        text: Any text.
+        tokenizer: Folder or hub id of the model's tokenizer. If empty, the tokens are words and punctuation marks, for
+            models whose tokenizer is unknown (endpoints).
+
+    Returns:
+        The tokens with their offsets.
 
     Raises:
-        TokenizerError: it cannot be loaded, or cannot tell where its tokens stand.
+        TokenizerError: The tokenizer cannot be loaded, or does not return offsets.
+
+    Example:
+        >>> tokenize_text("Да, конечно!").ids
+        ['Да', ',', 'конечно', '!']
     """
     if not tokenizer:
-        found = list(_WORD_OR_MARK.finditer(text))
-        return Tokens([match.group() for match in found], [match.end() for match in found])
-    read = _tokenizer(tokenizer)(text, add_special_tokens=False, return_offsets_mapping=True)
-    return Tokens(read["input_ids"], [end for _, end in read["offset_mapping"]])
+        matches = list(_WORD_OR_PUNCTUATION.finditer(text))
+        return TokenizedText([match.group() for match in matches], [match.end() for match in matches])
+    encoding = _load_tokenizer(tokenizer)(text, add_special_tokens=False, return_offsets_mapping=True)
+    return TokenizedText(encoding["input_ids"], [end for _, end in encoding["offset_mapping"]])
 
 
-def lemmas(text: str) -> list[str]:
-    """The words of a text in lower case, each Russian one in its dictionary form, by pymorphy3."""
-    return [_lemma(word) for word in _WORD.findall(text.lower())]
+def lemmatize(text: str) -> list[str]:
+    """Return the words of a text in lower case, Russian ones lemmatized by pymorphy3."""
+    return [_lemmatize_word(word) for word in _WORD.findall(text.lower())]
 
 
 @cache
-def _tokenizer(name: str) -> PreTrainedTokenizerBase:
+def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise TokenizerError(f"{name}: no tokenizer to count tokens with ({error})") from None
-    if not loaded.is_fast:
+    if not tokenizer.is_fast:
         raise TokenizerError(f"{name}: needs a tokenizer.json, since copies and sentences are measured in its tokens")
-    return loaded
+    return tokenizer
 
 
 @cache
-def _lemma(word: str) -> str:
-    return _morphology().parse(word)[0].normal_form
+def _lemmatize_word(word: str) -> str:
+    return _load_morphology().parse(word)[0].normal_form
 
 
 @cache
-def _morphology() -> Any:
+def _load_morphology() -> Any:
     from pymorphy3 import MorphAnalyzer
 
     return MorphAnalyzer(lang="ru")

@@ -1,1 +1,1 @@
-"""Speed, memory and compression of models."""
+"""Throughput, memory, context length and characters per token of models."""

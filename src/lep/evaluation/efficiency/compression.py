@@ -1,4 +1,4 @@
-"""How much text is in a token."""
+"""Characters and bytes per token of a tokenizer, by text."""
 
 from __future__ import annotations
 
@@ -8,41 +8,50 @@ from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
-from lep.evaluation.bootstrap import Estimate, estimate
-from lep.evaluation.tokenize import encode
+from lep.evaluation.bootstrap import BootstrapEstimate, bootstrap
+from lep.evaluation.tokenize import tokenize_documents
 
-Counts = tuple[int, int, int]
+DocumentCounts = tuple[int, int, int]
 """Characters, UTF-8 bytes and tokens of a document."""
 
 
 @dataclass(frozen=True)
-class Density:
-    """Of one text, as a tokenizer writes it."""
+class Compression:
+    """Compression of one text by one tokenizer, bootstrapped over documents."""
 
-    symbols_per_token: Estimate
-    bytes_per_token: Estimate
+    characters_per_token: BootstrapEstimate
+    bytes_per_token: BootstrapEstimate
 
 
-def densities(
-    tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Sequence[str]], *, model: str
-) -> dict[str, Density]:
-    """The density of each text, and what other documents of its kind may have.
+def measure_compression(
+    tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Sequence[str]], *, model_name: str
+) -> dict[str, Compression]:
+    """Measure characters and bytes per token of each text.
 
     Args:
-        texts: documents by the name of the text.
-        model: its name, for errors.
+        tokenizer: Of the model.
+        texts: Documents by the name of the text.
+        model_name: For errors.
+
+    Returns:
+        The compression by the name of the text.
 
     Raises:
-        TokenizerError: see `encode`.
+        TokenizerError: The tokenizer cannot encode a document.
     """
-    found = {}
-    for text, documents in texts.items():
-        ids = encode(tokenizer, documents, model=model, text=text)
-        counts = [(len(doc), len(doc.encode()), len(own)) for doc, own in zip(documents, ids, strict=True)]
-        symbols, bytes_ = (estimate(counts, partial(_per_token, unit=unit), task=text, seed=0) for unit in range(2))
-        found[text] = Density(symbols, bytes_)
-    return found
+    compression = {}
+    for name, documents in texts.items():
+        tokenized = tokenize_documents(tokenizer, documents, model_name=model_name, text_name=name)
+        counts = [
+            (len(document), len(document.encode()), len(ids))
+            for document, ids in zip(documents, tokenized, strict=True)
+        ]
+        characters, bytes_ = (
+            bootstrap(counts, partial(_units_per_token, unit=unit), name=name, seed=0) for unit in range(2)
+        )
+        compression[name] = Compression(characters, bytes_)
+    return compression
 
 
-def _per_token(counts: Sequence[Counts], *, unit: int) -> float:
-    return sum(one[unit] for one in counts) / sum(one[2] for one in counts)
+def _units_per_token(counts: Sequence[DocumentCounts], *, unit: int) -> float:
+    return sum(count[unit] for count in counts) / sum(count[2] for count in counts)

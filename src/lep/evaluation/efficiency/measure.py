@@ -1,142 +1,165 @@
-"""How fast models read and write, in how much memory, and how much text they can look back on.
+"""Measure throughput, memory and context length of models, against a reference.
 
-Tokens are no measure across vocabularies, characters are. A model's speed in a text is tokens per second, at lengths
-that are the same for all models, times the symbols per token of that text: what a weak model happens to write is not in
-the measurement. The reference and another model take turns, and each turn has a ratio of its own: a slow minute of the
-machine meets both.
+Tokens cannot be compared between vocabularies, characters can. The speed of a model on a text is its tokens per second,
+at prompt and output lengths that are the same for all models, times its characters per token on that text. What the
+model generates has no influence. The reference and another model are measured by turns and each round has its own
+ratio, so that a slow minute of the machine affects both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.config.efficiency import Efficiency
+from lep.config.efficiency import EfficiencySettings
 from lep.errors import DataError, UsageError
-from lep.evaluation.efficiency.compression import densities
-from lep.evaluation.efficiency.memory import Footprint, footprint
-from lep.evaluation.efficiency.summary import Turns, ledger
-from lep.evaluation.efficiency.throughput import measure_rates
-from lep.evaluation.tokenize import encode
-from lep.io.atomic import once
-from lep.modeling.loading import device, load_model, load_tokenizer
-from lep.progress import progress
+from lep.evaluation.efficiency.compression import measure_compression
+from lep.evaluation.efficiency.memory import measure_memory, read_context_length
+from lep.evaluation.efficiency.summary import ModelMeasurements, PairMeasurements, summarize_efficiency
+from lep.evaluation.efficiency.throughput import Throughput, measure_throughput
+from lep.evaluation.saved_measurements import load_or_measure
+from lep.evaluation.tokenize import tokenize_documents
+from lep.modeling.loading import get_device, load_model, load_tokenizer
+from lep.progress import track_progress
+from lep.results.efficiency import ContextLength, EfficiencyResults, MemorySummary, ThroughputProtocol
 
 
 @dataclass(frozen=True)
-class _Runner:
-    """A model in memory, what it takes there, and what it reads."""
+class _LoadedModel:
+    """A model in the memory of the CPU, and what it is measured with."""
 
     model: PreTrainedModel
-    footprint: Footprint
+    memory: MemorySummary
+    context: ContextLength
     prompts: Sequence[Sequence[int]]
 
 
 def measure_efficiency(
-    settings: Efficiency,
+    settings: EfficiencySettings,
     models: Mapping[str, Path],
     texts: Mapping[str, Sequence[str]],
     *,
     reference: str,
     dtype: str,
     out: Path,
-) -> dict[str, Any]:
-    """All numbers of all models, and their ratios to the reference's: see `ledger`.
+) -> EfficiencyResults:
+    """Measure all models and compare them with the reference; see `summarize_efficiency`.
 
     Args:
-        models: folders by name.
-        texts: documents by the name of the text; `settings.language` is one of them.
-        reference: the name of a model.
-        dtype: of weights and activations.
-        out: keeps the turns of each pair.
+        settings: Text, batch size and lengths of the prompts, and number of rounds.
+        models: Folders by name.
+        texts: Documents by the name of the text, among them `settings.language`.
+        reference: Name of a model.
+        dtype: Of weights and activations.
+        out: Folder that keeps the measurements of each pair.
+
+    Returns:
+        The efficiency of all models, with ratios for all but the reference.
 
     Raises:
-        DataError: the text to read is too short.
-        TokenizerError: a model cannot write a text.
-        UsageError: the prompts do not fit into a model's context, or into memory.
+        DataError: The text of the prompts is too short.
+        TokenizerError: The tokenizer of a model cannot encode a text.
+        UsageError: The prompts do not fit into the context of a model, or into memory.
     """
     tokenizers = {name: load_tokenizer(folder) for name, folder in models.items()}
-    dense = {name: densities(own, texts, model=name) for name, own in tokenizers.items()}
-    prompts = {name: _prompts(own, texts[settings.language], settings, model=name) for name, own in tokenizers.items()}
+    compression = {
+        name: measure_compression(tokenizer, texts, model_name=name) for name, tokenizer in tokenizers.items()
+    }
+    prompts = {
+        name: _build_prompts(tokenizer, texts[settings.language], settings, model_name=name)
+        for name, tokenizer in tokenizers.items()
+    }
 
     @cache  # the reference is loaded once, if at all
-    def first() -> _Runner:
-        return _load(models[reference], prompts[reference], settings, dtype=dtype)
+    def load_reference() -> _LoadedModel:
+        return _load_and_warm_up(models[reference], prompts[reference], settings, dtype=dtype)
 
-    def turns(other: str) -> Turns:
-        runners = {reference: first()}
-        if other != reference:
-            runners[other] = _load(models[other], prompts[other], settings, dtype=dtype)
-        return _take_turns(runners, settings)
+    def measure_pair(name: str) -> PairMeasurements:
+        pair = {reference: load_reference()}
+        if name != reference:
+            pair[name] = _load_and_warm_up(models[name], prompts[name], settings, dtype=dtype)
+        return _measure_alternating(pair, settings)
 
-    others = [name for name in models if name != reference] or [reference]
-    taken = {other: once(out / f"{other}.json", partial(turns, other)) for other in others}
-    return {"settings": _told(settings), **ledger(taken, dense, reference=reference)}
+    measurements = {
+        name: load_or_measure(out / f"{name}.json", PairMeasurements, partial(measure_pair, name))
+        for name in [name for name in models if name != reference] or [reference]
+    }
+    protocol = _describe_protocol(settings)
+    return summarize_efficiency(measurements, compression, reference=reference, protocol=protocol)
 
 
-def _prompts(
-    tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], settings: Efficiency, *, model: str
+def _build_prompts(
+    tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], settings: EfficiencySettings, *, model_name: str
 ) -> list[list[int]]:
-    """The beginning of a text, cut into pieces of one length."""
-    found = encode(tokenizer, documents, model=model, text=settings.language)
-    ids = [id_ for document in found for id_ in document]
-    count, length = settings.prompts, settings.prompt_tokens
+    """Cut the beginning of a text into prompts of one length."""
+    tokenized = tokenize_documents(tokenizer, documents, model_name=model_name, text_name=settings.language)
+    ids = [id_ for document in tokenized for id_ in document]
+    count, length = settings.batch_size, settings.prompt_tokens
     if len(ids) < count * length:
         raise DataError(
-            f"efficiency: {count} prompts of {length} tokens are to be read, but the text {settings.language!r} has "
-            f"only {len(ids)} tokens of {model}; raise evaluate.characters, or lower efficiency.prompt_tokens"
+            f"efficiency: {count} prompts of {length} tokens are needed, but the text {settings.language!r} has only "
+            f"{len(ids)} tokens of {model_name}; raise evaluate.heldout_characters, or lower efficiency.prompt_tokens"
         )
-    return [ids[at : at + length] for at in range(0, count * length, length)]
+    return [ids[start : start + length] for start in range(0, count * length, length)]
 
 
-def _load(folder: Path, prompts: Sequence[Sequence[int]], settings: Efficiency, *, dtype: str) -> _Runner:
-    """A model that rests: one at a time is on the accelerator."""
-    model = load_model(folder, dtype=dtype)
-    found, length = footprint(model), settings.prompt_tokens + settings.new_tokens
-    if found.positions and found.positions < length:
+def _load_and_warm_up(
+    model_folder: Path, prompts: Sequence[Sequence[int]], settings: EfficiencySettings, *, dtype: str
+) -> _LoadedModel:
+    """Load a model and leave it on the CPU, so that the accelerator holds one model at a time."""
+    model = load_model(model_folder, dtype=dtype)
+    memory, context = measure_memory(model), read_context_length(model)
+    length = settings.prompt_tokens + settings.generated_tokens
+    if context.tokens and context.tokens < length:
         raise UsageError(
-            f"{folder}: {length} tokens are to be read and written, but the model has {found.positions} positions; "
-            "lower efficiency.prompt_tokens or efficiency.new_tokens"
+            f"{model_folder}: prompts and output have {length} tokens, but the model has {context.tokens} positions; "
+            "lower efficiency.prompt_tokens or efficiency.generated_tokens"
         )
-    measure_rates(model, prompts, new_tokens=2)  # the first time, an accelerator compiles and allocates
-    return _Runner(_rest(model), found, prompts)
+    measure_throughput(model, prompts, new_tokens=2)  # the first time, an accelerator compiles and allocates
+    return _LoadedModel(_move_to_cpu(model), memory, context, prompts)
 
 
-def _take_turns(runners: Mapping[str, _Runner], settings: Efficiency) -> Turns:
-    """Who begins alternates, so that neither has the better place."""
-    found: Turns = {name: {"footprint": asdict(runner.footprint), "rates": []} for name, runner in runners.items()}
-    label = f"speed: {', '.join(runners)}"
-    with progress(label, total=settings.rounds * len(runners), unit="turns") as advance:
+def _measure_alternating(models: Mapping[str, _LoadedModel], settings: EfficiencySettings) -> PairMeasurements:
+    """Measure by turns; the order alternates, so that neither model has the better place."""
+    throughput: dict[str, list[Throughput]] = {name: [] for name in models}
+    label = f"speed: {', '.join(models)}"
+    with track_progress(label, total=settings.rounds * len(models), unit="turns") as advance:
         for number in range(settings.rounds):
-            for name in list(runners)[:: -1 if number % 2 else 1]:
-                runner = runners[name]
-                with _awake(runner.model):
-                    rates = measure_rates(runner.model, runner.prompts, new_tokens=settings.new_tokens)
-                found[name]["rates"].append(asdict(rates))
+            for name in list(models)[:: -1 if number % 2 else 1]:
+                loaded = models[name]
+                with _on_accelerator(loaded.model):
+                    throughput[name].append(
+                        measure_throughput(loaded.model, loaded.prompts, new_tokens=settings.generated_tokens)
+                    )
                 advance(1)
-    return found
+    return {
+        name: ModelMeasurements(loaded.memory, loaded.context, tuple(throughput[name]))
+        for name, loaded in models.items()
+    }
 
 
 @contextmanager
-def _awake(model: PreTrainedModel) -> Iterator[None]:
-    model.to(device())  # pyright: ignore[reportArgumentType]
+def _on_accelerator(model: PreTrainedModel) -> Iterator[None]:
+    model.to(get_device())  # pyright: ignore[reportArgumentType]
     yield
-    _rest(model)
+    _move_to_cpu(model)
 
 
-def _rest(model: PreTrainedModel) -> PreTrainedModel:
+def _move_to_cpu(model: PreTrainedModel) -> PreTrainedModel:
     return model.to("cpu")  # pyright: ignore[reportArgumentType]
 
 
-def _told(settings: Efficiency) -> dict[str, Any]:
-    where = device()
-    name = torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu"
-    threads = {} if where.type == "cuda" else {"threads": torch.get_num_threads()}
-    return {**settings.model_dump(exclude={"texts"}), "device": name, **threads}
+def _describe_protocol(settings: EfficiencySettings) -> ThroughputProtocol:
+    device = get_device()
+    on_accelerator = device.type == "cuda"
+    return ThroughputProtocol(
+        **settings.model_dump(exclude={"texts"}),
+        device=torch.cuda.get_device_name(device) if on_accelerator else "cpu",
+        threads=None if on_accelerator else torch.get_num_threads(),
+    )

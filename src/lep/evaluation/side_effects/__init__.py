@@ -1,1 +1,1 @@
-"""What an adaptation does to other languages and abilities."""
+"""What an adaptation does to other languages, to arithmetic and code, and to the script of answers."""

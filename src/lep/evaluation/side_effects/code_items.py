@@ -1,8 +1,8 @@
-"""Small Python functions with one place in them, `@`: what belongs there, and what does not."""
+"""Short Python functions with one placeholder, `@`, and its right and wrong fillings."""
 
 from __future__ import annotations
 
-CODE = (
+CODE_ITEMS = (
     ('def largest(numbers):\n    """The largest of some numbers."""\n    return @(numbers)\n', ("max", "min", "sum")),
     ('def smallest(numbers):\n    """The smallest of some numbers."""\n    return @(numbers)\n', ("min", "max", "sum")),
     ('def total(numbers):\n    """The sum of some numbers."""\n    return @(numbers)\n', ("sum", "len", "max")),
@@ -48,4 +48,4 @@ CODE = (
     ("import json\n\ndef parse(text):\n    return json.@(text)\n", ("loads", "dumps", "dump")),
     ("total = 0\nfor number in [1, 2, 3]:\n    total @ number\n", ("+=", "-=", "*=")),
 )
-"""Texts, and what can stand at the place: the first does what the name or the docstring says, the others do not."""
+"""Texts and fillings: the first does what the name or the docstring says, the others do not."""

@@ -1,142 +1,203 @@
-"""What became of other languages, and of arithmetic and code, in models that were adapted to one language."""
+"""Measure what an adaptation to one language does to other languages, and to arithmetic and code."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lep.data.document_tokens import document_prefix
+from lep.data.document_tokens import get_document_prefix_id
 from lep.errors import UsageError
-from lep.evaluation.bootstrap import Estimate, estimate, share, with_interval
-from lep.evaluation.side_effects.probes import probes
-from lep.evaluation.tokenize import encode
-from lep.modeling.likelihood import document_bits
-from lep.modeling.loading import positions
-from lep.progress import progress
+from lep.evaluation.bootstrap import BootstrapEstimate, bootstrap, estimate_fraction
+from lep.evaluation.side_effects.probes import build_probes
+from lep.evaluation.tokenize import tokenize_documents
+from lep.modeling.likelihood import compute_document_bits
+from lep.modeling.loading import get_max_position_embeddings
+from lep.progress import track_progress
+from lep.results.efficiency import ModelSideEffects, SideEffectDifferences, SideEffectResults, TextSize
+from lep.results.statistics import Difference, FractionEstimate, MeasuredValue
 
-PIECE = 1000
-"""Characters that are predicted without those before them, at the most: cut alike for all models and tokens."""
+MAX_CHUNK_CHARACTERS = 1000
+"""Longest chunk that is scored without its left context: cut alike for all models and tokenizers."""
+
+
+@dataclass(frozen=True)
+class SideEffectMeasurements:
+    """What was measured on one model."""
+
+    bits: dict[str, tuple[float, ...]]
+    """Bits of each document, by text."""
+    correct: dict[str, tuple[bool, ...]]
+    """Whether each item was answered right, by probe."""
 
 
 def measure_side_effects(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Sequence[str]], *, name: str
-) -> dict[str, Any]:
-    """What one model does, unit by unit: bits of each document by text (`bits`), right answers by probe (`right`).
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Sequence[str]], *, model_name: str
+) -> SideEffectMeasurements:
+    """Measure the bits of each document and the answer to each probe.
 
     Args:
-        texts: documents by the name of the text.
-        name: of the model, for progress and errors.
+        model: In evaluation mode.
+        tokenizer: Of the model.
+        texts: Documents by the name of the text.
+        model_name: For progress and errors.
+
+    Returns:
+        The measurements, in the order of documents and items.
 
     Raises:
-        TokenizerError: it cannot write a text.
-        UsageError: a piece of a text does not fit into its context.
+        TokenizerError: The tokenizer cannot encode a document.
+        UsageError: A chunk of a document does not fit into the context of the model.
     """
     bits = {}
     for text, documents in texts.items():
-        cut = [pieces(document, characters=PIECE) for document in documents]
-        flat = iter(_bits(model, tokenizer, [piece for own in cut for piece in own], name=name, text=text))
-        bits[text] = [sum(next(flat) for _ in own) for own in cut]
-    right = {}
-    for probe, items in probes().items():
-        flat = iter(_bits(model, tokenizer, [option for item in items for option in item], name=name, text=probe))
-        right[probe] = [_is_least(next(flat) for _ in item) for item in items]
-    return {"bits": bits, "right": right}
+        chunks = [split_into_chunks(document, max_characters=MAX_CHUNK_CHARACTERS) for document in documents]
+        bits[text] = tuple(map(sum, _compute_bits(model, tokenizer, chunks, model_name=model_name, text_name=text)))
+    correct = {}
+    for probe, items in build_probes().items():
+        item_bits = _compute_bits(model, tokenizer, items, model_name=model_name, text_name=probe)
+        correct[probe] = tuple(map(_is_first_lowest, item_bits))
+    return SideEffectMeasurements(bits, correct)
 
 
 def compare_side_effects(
-    found: Mapping[str, Mapping[str, Any]], texts: Mapping[str, Sequence[str]], *, reference: str
-) -> dict[str, Any]:
-    """What is told of what `measure_side_effects` found: by model, and paired with the reference.
+    measurements: Mapping[str, SideEffectMeasurements],
+    texts: Mapping[str, Sequence[str]],
+    *,
+    reference: str,
+    wrong_script: Mapping[str, Mapping[str, Mapping[str, FractionEstimate]]],
+) -> SideEffectResults:
+    """Summarize each model, and compare it with the reference on the same documents and items.
 
-    Bits per byte are bootstrapped over documents, and their differences on the same draws; so are the differences of
-    probes, over items. The shares themselves have Wilson's interval.
+    Bits per byte are bootstrapped over documents and the differences of probes over items, for both models on the same
+    resamples. The accuracy of a probe has Wilson's interval.
+
+    Args:
+        measurements: By model.
+        texts: Documents by the name of the text.
+        reference: Name of the model that the others are compared with.
+        wrong_script: Answers in another script than expected by model; see `compute_wrong_script_by_source`.
+
+    Returns:
+        The side effects of all models, with differences for all but the reference.
     """
-    bits = {name: _bits_per_byte(one["bits"], texts) for name, one in found.items()}
-    right = {name: _shares(one["right"]) for name, one in found.items()}
-    return {
-        "texts": {text: _size(documents) for text, documents in texts.items()},
-        "models": {
-            name: {
-                "bits_per_byte": {text: with_interval(part, "value") for text, part in bits[name].items()},
-                "probes": {probe: share(marks) for probe, marks in found[name]["right"].items()},
-            }
-            for name in found
+    bits = {name: _estimate_bits_per_byte(model.bits, texts) for name, model in measurements.items()}
+    accuracy = {name: _estimate_accuracy(model.correct) for name, model in measurements.items()}
+    return SideEffectResults(
+        models={
+            name: ModelSideEffects(
+                bits_per_byte={
+                    text: MeasuredValue(estimate.value, estimate.supported_interval)
+                    for text, estimate in bits[name].items()
+                },
+                probes={probe: estimate_fraction(outcomes) for probe, outcomes in model.correct.items()},
+                wrong_script=wrong_script.get(name, {}),
+            )
+            for name, model in measurements.items()
         },
-        "differences": {
-            name: {
-                "against": reference,
-                "bits_per_byte": _less(bits[name], bits[reference]),
-                "probes": _less(right[name], right[reference]),
-            }
-            for name in found
+        texts={text: _measure_size(documents) for text, documents in texts.items()},
+        differences={
+            name: SideEffectDifferences(
+                reference=reference,
+                bits_per_byte=_compute_differences(bits[name], bits[reference]),
+                probes=_compute_differences(accuracy[name], accuracy[reference]),
+            )
+            for name in measurements
             if name != reference
         },
-    }
+    )
 
 
-def pieces(document: str, *, characters: int) -> list[str]:
-    """A document in pieces of so many characters at the most, cut before a space where there is one."""
-    found, at = [], 0
-    while len(document) - at > characters:
-        cut = document.rfind(" ", at + 1, at + characters)
-        end = cut if cut > at else at + characters
-        found.append(document[at:end])
-        at = end
-    return [*found, document[at:]]
+def split_into_chunks(document: str, *, max_characters: int) -> list[str]:
+    """Split a document into chunks of at most `max_characters`, before a space where there is one.
+
+    Args:
+        document: Any text.
+        max_characters: At least 1.
+
+    Returns:
+        The chunks; joined, they are the document.
+
+    Example:
+        >>> split_into_chunks("one two three", max_characters=8)
+        ['one two', ' three']
+    """
+    chunks, start = [], 0
+    while len(document) - start > max_characters:
+        space = document.rfind(" ", start + 1, start + max_characters)
+        end = space if space > start else start + max_characters
+        chunks.append(document[start:end])
+        start = end
+    return [*chunks, document[start:]]
 
 
-def _bits(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], *, name: str, text: str
-) -> list[float]:
-    """Of each document, in one window."""
-    ids = encode(tokenizer, documents, model=name, text=text)
+def _compute_bits(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    groups: Sequence[Sequence[str]],
+    *,
+    model_name: str,
+    text_name: str,
+) -> list[list[float]]:
+    """Compute the bits of each string, in one window each; grouped as given."""
+    strings = [string for group in groups for string in group]
+    ids = tokenize_documents(tokenizer, strings, model_name=model_name, text_name=text_name)
     longest = max(map(len, ids))
-    room = positions(model)
-    if room and longest > room:
+    context = get_max_position_embeddings(model)
+    if context and longest > context:
         raise UsageError(
-            f"side_effects: {PIECE} characters of {text!r} are {longest} tokens of {name}, which has only {room} "
-            "positions; leave the text or the model out"
+            f"side_effects: {MAX_CHUNK_CHARACTERS} characters of {text_name!r} are {longest} tokens of {model_name}, "
+            f"which has only {context} positions; leave the text or the model out"
         )
-    with progress(f"{name}: {text}", total=sum(map(len, ids)), unit="tokens") as advance:
-        return document_bits(model, ids, prefix=document_prefix(tokenizer), block=longest, advance=advance)
+    with track_progress(f"{model_name}: {text_name}", total=sum(map(len, ids)), unit="tokens") as advance:
+        bits = iter(
+            compute_document_bits(
+                model, ids, prefix_id=get_document_prefix_id(tokenizer), sequence_length=longest, advance=advance
+            )
+        )
+    return [[next(bits) for _ in group] for group in groups]
 
 
-def _is_least(bits: Iterable[float]) -> bool:
-    """Whether the first needs fewer bits than any other."""
+def _is_first_lowest(bits: Iterable[float]) -> bool:
+    """Return whether the first string needs fewer bits than any other."""
     right, *wrong = bits
     return right < min(wrong)
 
 
-def _bits_per_byte(bits: Mapping[str, Sequence[float]], texts: Mapping[str, Sequence[str]]) -> dict[str, Estimate]:
+def _estimate_bits_per_byte(
+    bits: Mapping[str, Sequence[float]], texts: Mapping[str, Sequence[str]]
+) -> dict[str, BootstrapEstimate]:
     return {
-        text: estimate(
-            [(own, len(document.encode())) for own, document in zip(found, texts[text], strict=True)],
-            _per_byte,
-            task=text,
+        text: bootstrap(
+            [(value, len(document.encode())) for value, document in zip(values, texts[text], strict=True)],
+            _compute_bits_per_byte,
+            name=text,
             seed=0,
         )
-        for text, found in bits.items()
+        for text, values in bits.items()
     }
 
 
-def _per_byte(units: Sequence[tuple[float, int]]) -> float:
+def _compute_bits_per_byte(units: Sequence[tuple[float, int]]) -> float:
     return sum(bits for bits, _ in units) / sum(size for _, size in units)
 
 
-def _shares(right: Mapping[str, Sequence[bool]]) -> dict[str, Estimate]:
-    return {probe: estimate(marks, fmean, task=probe, seed=0) for probe, marks in right.items()}
+def _estimate_accuracy(correct: Mapping[str, Sequence[bool]]) -> dict[str, BootstrapEstimate]:
+    return {probe: bootstrap(outcomes, fmean, name=probe, seed=0) for probe, outcomes in correct.items()}
 
 
-def _less(ours: Mapping[str, Estimate], theirs: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:
-    return {key: with_interval(part - theirs[key], "difference") for key, part in ours.items()}
+def _compute_differences(
+    estimates: Mapping[str, BootstrapEstimate], reference: Mapping[str, BootstrapEstimate]
+) -> dict[str, Difference]:
+    differences = {key: estimate - reference[key] for key, estimate in estimates.items()}
+    return {key: Difference(item.value, item.supported_interval) for key, item in differences.items()}
 
 
-def _size(documents: Sequence[str]) -> dict[str, int]:
-    return {
-        "documents": len(documents),
-        "characters": sum(map(len, documents)),
-        "bytes": sum(len(document.encode()) for document in documents),
-    }
+def _measure_size(documents: Sequence[str]) -> TextSize:
+    return TextSize(
+        documents=len(documents),
+        characters=sum(map(len, documents)),
+        bytes=sum(len(document.encode()) for document in documents),
+    )

@@ -1,53 +1,66 @@
-"""How many answers are in another script than they should be."""
+"""Fraction of answers that are written in another script than expected."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from lep.core.unicode_scripts import NO_LETTERS, script_of
-from lep.evaluation.bootstrap import share
+from lep.core.unicode_scripts import NO_LETTERS, detect_script
+from lep.evaluation.bootstrap import estimate_fraction
+from lep.evaluation.darumeru.document_records import read_document_records
+from lep.results.evaluation import GeneratedText
+from lep.results.statistics import FractionEstimate
 
-_MIXED = {"Hiragana": "Han", "Katakana": "Han"}
-"""Scripts that one text is written in; they count as one."""
+_SCRIPT_ALIASES = {"Hiragana": "Han", "Katakana": "Han"}
+"""Scripts that are mixed in one text count as one."""
 
-Pairs = Iterable[tuple[str, str]]
-"""A text in the expected script (the right answer, or the opening that was continued), and what a model wrote."""
+FractionByScript = dict[str, FractionEstimate]
+"""By the script that was expected."""
 
-
-def wrong_scripts(answers: Mapping[str, Pairs]) -> dict[str, Any]:
-    """What `wrong_script` finds, by where the answers come from; what has none is left out."""
-    return {source: found for source, written in answers.items() if (found := wrong_script(written))}
+TextAnswerPairs = Iterable[tuple[str, str]]
+"""Pairs of a text in the expected script (the right answer, or the prompt) and a model's answer."""
 
 
-def wrong_script(answers: Pairs) -> dict[str, dict[str, Any]]:
-    """By the expected script: the share of answers whose letters are mostly of another one, with Wilson's interval.
+def compute_wrong_script_by_source(answers: Mapping[str, TextAnswerPairs]) -> dict[str, FractionByScript]:
+    """Apply `compute_wrong_script` to the answers of each source, and leave out sources without any."""
+    return {source: scripts for source, pairs in answers.items() if (scripts := compute_wrong_script(pairs))}
 
-    A text without letters expects nothing; an answer without letters is in no wrong script.
+
+def compute_wrong_script(answers: TextAnswerPairs) -> FractionByScript:
+    """Compute the fraction of answers whose letters are mostly of another script, by expected script.
+
+    A text without letters has no expected script. An answer without letters is not in a wrong script.
+
+    Args:
+        answers: Texts in the expected script, and answers.
+
+    Returns:
+        The fraction by script, with Wilson's interval.
+
+    Example:
+        >>> compute_wrong_script([("кот", "cat"), ("кот", "кошка")])["Cyrillic"].score
+        0.5
     """
-    marks: dict[str, list[bool]] = {}
+    outcomes: dict[str, list[bool]] = {}
     for text, answer in answers:
-        if (script := _script(text)) != NO_LETTERS:
-            marks.setdefault(script, []).append(_script(answer) not in (script, NO_LETTERS))
-    return {script: share(wrong) for script, wrong in marks.items()}
+        if (script := _detect_script(text)) != NO_LETTERS:
+            outcomes.setdefault(script, []).append(_detect_script(answer) not in (script, NO_LETTERS))
+    return {script: estimate_fraction(wrong) for script, wrong in outcomes.items()}
 
 
-def pairs(texts: Iterable[str], answers: Iterable[Mapping[str, Any]]) -> Pairs:
-    """Texts, and answers as they are kept: the fields of `Answer`."""
-    return zip(texts, (answer["text"] for answer in answers), strict=True)
+def pair_with_answers(texts: Iterable[str], answers: Iterable[GeneratedText]) -> TextAnswerPairs:
+    """Pair each text with the answer at its place."""
+    return zip(texts, (answer.text for answer in answers), strict=True)
 
 
-def written_in_benchmark(folder: Path) -> Iterator[tuple[str, str]]:
-    """The right answers and those of one model, of the tasks in which it writes; see `darumeru.runner`."""
+def read_benchmark_answers(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield the right and the generated answers of one model's benchmark; see `lep.evaluation.darumeru.runner`."""
     for file in sorted(folder.glob("*.jsonl")):
-        with file.open(encoding="utf-8") as lines:
-            for record in map(json.loads, lines):
-                if "answer" in record:
-                    yield str(record["gold"]), record["answer"]
+        for record in read_document_records(file):
+            if record.answer is not None:
+                yield record.gold, record.answer
 
 
-def _script(text: str) -> str:
-    script = script_of(text.encode())
-    return _MIXED.get(script, script)
+def _detect_script(text: str) -> str:
+    script = detect_script(text.encode())
+    return _SCRIPT_ALIASES.get(script, script)

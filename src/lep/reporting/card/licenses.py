@@ -1,6 +1,7 @@
-"""What is known of licences: facts with their sources, no advice. Of others nothing is said but their names.
+"""Known licenses of models and texts: what they restrict and what they demand of who shares a derived model.
 
-A link is where the text itself stands; what a licence asks is said in the words of that text, shortened.
+These are facts with their sources, not advice. A link leads to the text of the license; obligations are its words,
+shortened. Only the name is known of a license that is not listed.
 """
 
 from __future__ import annotations
@@ -11,136 +12,160 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 
-class Limit(IntEnum):
-    """What a licence limits, the stricter the higher."""
+class LicenseRestriction(IntEnum):
+    """What a license restricts; a larger value is stricter."""
 
     NONE = 0
-    SAME_LICENCE = 1
-    OWN_TERMS = 2
-    NO_COMMERCE = 3
+    SHARE_ALIKE = 1
+    CUSTOM_TERMS = 2
+    NON_COMMERCIAL = 3
     NO_DERIVATIVES = 4
 
 
-LIMITS = {
-    Limit.NONE: "",
-    Limit.SAME_LICENCE: "what is derived from it is shared under the same licence",
-    Limit.OWN_TERMS: "has terms of use of its own",
-    Limit.NO_COMMERCE: "forbids commercial use",
-    Limit.NO_DERIVATIVES: "forbids to share what is derived from it",
+RESTRICTION_TEXTS = {
+    LicenseRestriction.NONE: "",
+    LicenseRestriction.SHARE_ALIKE: "derived works must be shared under the same license",
+    LicenseRestriction.CUSTOM_TERMS: "has its own terms of use",
+    LicenseRestriction.NON_COMMERCIAL: "forbids commercial use",
+    LicenseRestriction.NO_DERIVATIVES: "forbids sharing derived works",
 }
-"""In words."""
+"""A clause for each restriction."""
 
 
 @dataclass(frozen=True)
-class Licence:
-    """A licence, by its identifier on the hub or, where the hub has none, its `license_name`."""
+class License:
+    """A license, by its identifier on the hub or, if the hub has none, its `license_name`."""
 
     id: str
-    limit: Limit
+    restriction: LicenseRestriction
     link: str | None = None
-    duties: tuple[str, ...] = ()
-    """What who shares a derived model has to do."""
+    obligations: tuple[str, ...] = ()
+    """What whoever shares a derived model must do."""
     notice: str | None = None
-    """To be displayed with a derived model."""
-    beginning: str | None = None
-    """What a derived model's name has to begin with."""
-    on_hub: bool = True
-    """Whether the hub knows the identifier; others are `other` there, with name and link."""
+    """Text to display with a derived model."""
+    name_prefix: str | None = None
+    """What the name of a derived model must begin with."""
+    is_hub_id: bool = True
+    """Whether the hub knows the identifier; otherwise the card states `other`, with name and link."""
 
     @property
-    def words(self) -> str:
-        """What it limits and asks."""
-        return "; ".join(part for part in (LIMITS[self.limit], *self.duties) if part)
+    def summary(self) -> str:
+        """Restriction and obligations in one line."""
+        return "; ".join(part for part in (RESTRICTION_TEXTS[self.restriction], *self.obligations) if part)
 
 
-def _llama(id_: str, version: str, *, beginning: str | None, notice: str | None, link: str) -> Licence:
-    duties = ["pass on a copy of it and its notice", "use as its acceptable-use policy allows"]
-    duties += [f"display “{notice}”"] if notice else []
-    duties += [f"begin the model's name with “{beginning}”"] if beginning else []
-    duties += ["more than 700 million monthly users need a licence from Meta"]
+def _llama_license(id_: str, version: str, *, name_prefix: str | None, notice: str | None, link: str) -> License:
+    obligations = ["pass on a copy of it and its notice", "follow its acceptable-use policy"]
+    obligations += [f"display “{notice}”"] if notice else []
+    obligations += [f"begin the model's name with “{name_prefix}”"] if name_prefix else []
+    obligations += ["more than 700 million monthly users need a license from Meta"]
     if version in ("2", "3"):
-        duties += ["its answers may not improve models other than Llama"]
-    return Licence(id_, Limit.OWN_TERMS, link, tuple(duties), notice, beginning)
+        obligations += ["its outputs must not be used to improve models other than Llama"]
+    return License(id_, LicenseRestriction.CUSTOM_TERMS, link, tuple(obligations), notice, name_prefix)
 
 
-_BUILT = "Built with Llama"
-_GNU = "https://www.gnu.org/licenses"
-_OPEN = "https://opensource.org/license"
-_GEMMA = ("pass on its terms, with its use restrictions", "add its notice as a file", "say that files were changed")
+_BUILT_WITH_LLAMA = "Built with Llama"
+_GNU_URL = "https://www.gnu.org/licenses"
+_OSI_URL = "https://opensource.org/license"
+_GEMMA_OBLIGATIONS = (
+    "pass on its terms, with its use restrictions",
+    "add its notice as a file",
+    "state that files were changed",
+)
 
-_TABLE = (
-    Licence("apache-2.0", Limit.NONE, "https://www.apache.org/licenses/LICENSE-2.0"),
-    Licence("mit", Limit.NONE, f"{_OPEN}/mit"),
-    Licence("bsd-2-clause", Limit.NONE, f"{_OPEN}/bsd-2-clause"),
-    Licence("bsd-3-clause", Limit.NONE, f"{_OPEN}/bsd-3-clause"),
-    Licence("cc0-1.0", Limit.NONE, "https://creativecommons.org/publicdomain/zero/1.0/"),
-    Licence("unlicense", Limit.NONE, f"{_OPEN}/unlicense"),
-    Licence("odc-by", Limit.NONE, "https://opendatacommons.org/licenses/by/1-0/"),
-    Licence("odbl", Limit.SAME_LICENCE, "https://opendatacommons.org/licenses/odbl/1-0/"),
-    Licence("gpl-3.0", Limit.SAME_LICENCE, f"{_GNU}/gpl-3.0.html"),
-    Licence("agpl-3.0", Limit.SAME_LICENCE, f"{_GNU}/agpl-3.0.html"),
-    Licence("lgpl-3.0", Limit.SAME_LICENCE, f"{_GNU}/lgpl-3.0.html"),
-    Licence("gfdl", Limit.SAME_LICENCE, f"{_GNU}/fdl-1.3.html"),
-    _llama("llama2", "2", beginning=None, notice=None, link="https://ai.meta.com/llama/license/"),
-    _llama(
+_LICENSES = (
+    License("apache-2.0", LicenseRestriction.NONE, "https://www.apache.org/licenses/LICENSE-2.0"),
+    License("mit", LicenseRestriction.NONE, f"{_OSI_URL}/mit"),
+    License("bsd-2-clause", LicenseRestriction.NONE, f"{_OSI_URL}/bsd-2-clause"),
+    License("bsd-3-clause", LicenseRestriction.NONE, f"{_OSI_URL}/bsd-3-clause"),
+    License("cc0-1.0", LicenseRestriction.NONE, "https://creativecommons.org/publicdomain/zero/1.0/"),
+    License("unlicense", LicenseRestriction.NONE, f"{_OSI_URL}/unlicense"),
+    License("odc-by", LicenseRestriction.NONE, "https://opendatacommons.org/licenses/by/1-0/"),
+    License("odbl", LicenseRestriction.SHARE_ALIKE, "https://opendatacommons.org/licenses/odbl/1-0/"),
+    License("gpl-3.0", LicenseRestriction.SHARE_ALIKE, f"{_GNU_URL}/gpl-3.0.html"),
+    License("agpl-3.0", LicenseRestriction.SHARE_ALIKE, f"{_GNU_URL}/agpl-3.0.html"),
+    License("lgpl-3.0", LicenseRestriction.SHARE_ALIKE, f"{_GNU_URL}/lgpl-3.0.html"),
+    License("gfdl", LicenseRestriction.SHARE_ALIKE, f"{_GNU_URL}/fdl-1.3.html"),
+    _llama_license("llama2", "2", name_prefix=None, notice=None, link="https://ai.meta.com/llama/license/"),
+    _llama_license(
         "llama3",
         "3",
-        beginning="Llama 3",
+        name_prefix="Llama 3",
         notice="Built with Meta Llama 3",
         link="https://www.llama.com/llama3/license/",
     ),
     *(
-        _llama(
+        _llama_license(
             f"llama{version}",
             version,
-            beginning="Llama",
-            notice=_BUILT,
+            name_prefix="Llama",
+            notice=_BUILT_WITH_LLAMA,
             link=f"https://www.llama.com/llama{version.replace('.', '_')}/license/",
         )
         for version in ("3.1", "3.2", "3.3", "4")
     ),
-    Licence("gemma", Limit.OWN_TERMS, "https://ai.google.dev/gemma/terms", _GEMMA),
-    Licence(
+    License("gemma", LicenseRestriction.CUSTOM_TERMS, "https://ai.google.dev/gemma/terms", _GEMMA_OBLIGATIONS),
+    License(
         "qwen-research",
-        Limit.NO_COMMERCE,
+        LicenseRestriction.NON_COMMERCIAL,
         "https://huggingface.co/Qwen/Qwen2.5-3B/blob/main/LICENSE",
         ("pass on a copy of it and its notice",),
-        on_hub=False,
+        is_hub_id=False,
     ),
-    Licence("mnpl", Limit.NO_COMMERCE, "https://mistral.ai/licenses/MNPL-0.1.md", on_hub=False),
-    Licence("mrl", Limit.NO_COMMERCE, "https://mistral.ai/licenses/MRL-0.1.md", on_hub=False),
+    License("mnpl", LicenseRestriction.NON_COMMERCIAL, "https://mistral.ai/licenses/MNPL-0.1.md", is_hub_id=False),
+    License("mrl", LicenseRestriction.NON_COMMERCIAL, "https://mistral.ai/licenses/MRL-0.1.md", is_hub_id=False),
 )
-_KNOWN = {licence.id: licence for licence in _TABLE}
+_LICENSES_BY_ID = {license_.id: license_ for license_ in _LICENSES}
 
-_CREATIVE_COMMONS = re.compile(r"cc-by((?:-nc)?)((?:-sa|-nd)?)(?:-(\d\.\d))?")
+_CREATIVE_COMMONS_ID = re.compile(r"cc-by((?:-nc)?)((?:-sa|-nd)?)(?:-(\d\.\d))?")
 
 
-def licence(id_: str, *, link: str | None = None, on_hub: bool = False) -> Licence:
-    """What is known of a licence; of one that is not known: that it has terms to be read.
+def find_license(id_: str, *, link: str | None = None, is_hub_id: bool = False) -> License:
+    """Return what is known of a license.
 
     Args:
-        id_: as a card states it.
-        link: where its text stands, by that card.
-        on_hub: whether the card states it as one of the hub's identifiers.
+        id_: Identifier or name, as a card states it.
+        link: Where the card says that its text is.
+        is_hub_id: Whether the card states it as an identifier of the hub.
+
+    Returns:
+        The license; one with custom terms if it is not known.
+
+    Example:
+        >>> find_license("cc-by-nc-4.0").summary
+        'forbids commercial use; name the author'
     """
     id_ = id_.strip().lower()
-    if found := _KNOWN.get(id_):
-        return found
-    if match := _CREATIVE_COMMONS.fullmatch(id_):
-        return _creative_commons(id_, *match.groups())
-    return Licence(id_, Limit.OWN_TERMS, link, ("not known to lep: read them",), on_hub=on_hub)
+    if license_ := _LICENSES_BY_ID.get(id_):
+        return license_
+    if match := _CREATIVE_COMMONS_ID.fullmatch(id_):
+        return _creative_commons_license(id_, *match.groups())
+    return License(id_, LicenseRestriction.CUSTOM_TERMS, link, ("not known to lep: read them",), is_hub_id=is_hub_id)
 
 
-def _creative_commons(id_: str, commerce: str, changes: str, version: str | None) -> Licence:
-    """Their names say what they limit: nc, sa, nd. The hub knows them with their versions alone."""
-    limit = Limit.NO_COMMERCE if commerce else Limit.SAME_LICENCE if changes == "-sa" else Limit.NONE
-    duties = (LIMITS[Limit.SAME_LICENCE],) if commerce and changes == "-sa" else ()
-    if changes == "-nd":
-        limit, duties = Limit.NO_DERIVATIVES, (LIMITS[Limit.NO_COMMERCE],) if commerce else ()
-    link = "https://creativecommons.org/licenses/" + (f"by{commerce}{changes}/{version}/" if version else "")
-    return Licence(id_, limit, link, (*duties, "name who made it"), on_hub=bool(version))
+def select_strictest_license(licenses: Iterable[License]) -> License | None:
+    """Return the license with the strictest restriction, the first of several; None if there is none."""
+    return max(licenses, key=lambda license_: license_.restriction, default=None)
 
 
-def strictest(licences: Iterable[Licence]) -> Licence | None:
-    """The one that limits most, the first of several; none of none."""
-    return max(licences, key=lambda one: one.limit, default=None)
+def find_required_name_prefix(licenses: Iterable[License]) -> str | None:
+    """Return the longest prefix that licenses demand of a model's name; None if there is none."""
+    return max((license_.name_prefix for license_ in licenses if license_.name_prefix), key=len, default=None)
+
+
+def _creative_commons_license(
+    id_: str, noncommercial_suffix: str, derivatives_suffix: str, version: str | None
+) -> License:
+    """Derive the restrictions from the suffixes nc, sa and nd. The hub knows these licenses only with a version."""
+    restrictions = []
+    if derivatives_suffix == "-nd":
+        restrictions.append(LicenseRestriction.NO_DERIVATIVES)
+    if noncommercial_suffix:
+        restrictions.append(LicenseRestriction.NON_COMMERCIAL)
+    if derivatives_suffix == "-sa":
+        restrictions.append(LicenseRestriction.SHARE_ALIKE)
+    strictest, *others = restrictions or [LicenseRestriction.NONE]
+    path = f"by{noncommercial_suffix}{derivatives_suffix}/{version}/" if version else ""
+    obligations = (*(RESTRICTION_TEXTS[other] for other in others), "name the author")
+    link = f"https://creativecommons.org/licenses/{path}"
+    return License(id_, strictest, link, obligations, is_hub_id=bool(version))

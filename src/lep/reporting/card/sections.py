@@ -1,227 +1,272 @@
-"""What a model's card says in words: its title, what it is made from, how, and what it is not good for."""
+"""The text of a model card: title, summary, sources, stages and limitations."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from lep.config import ROOMS, flatten, free
+from lep.config import flatten, runtime_only_fields
 from lep.io.artifact import Manifest
 from lep.io.model_folder import read_json
-from lep.reporting import formatting as rounding
-from lep.reporting.card.evaluation import section
-from lep.reporting.card.licenses import Licence, Limit
-from lep.reporting.card.provenance import Lineage, Made, Parent
+from lep.registry import STAGES, parse_stage_result
+from lep.reporting import formatting
+from lep.reporting.card.evaluation import build_stage_table
+from lep.reporting.card.licenses import License, LicenseRestriction, find_required_name_prefix
+from lep.reporting.card.provenance import Lineage, LineageStage, ParentModel
 from lep.reporting.i18n import language_name
-from lep.reporting.page.stage_summaries import sentence
-from lep.reporting.run_data import versions
-from lep.results.stages import Numbers, Pretrained, Retokenized, parse
+from lep.reporting.page.stage_summaries import describe_stage
+from lep.reporting.run_data import collect_library_versions
+from lep.results.stages import PretrainingResult, RetokenizationResult, StageResult
 
-_ENDINGS = {
-    "initialize": ", not trained yet",
-    "pretrain": ", pre-trained further",
-    "tune": ", tuned on conversations",
-    "calibrate": ", calibrated",
-}
-_SUMMARIES = {
-    "initialize": "The rows of its new tokens are means of old ones: a start for continued pre-training, not a model "
-    "to use.",
-    "pretrain": "A language model with another vocabulary, pre-trained further on text.",
-    "tune": "A model that was tuned on conversations.",
-    "propagate": "An instruct model with another vocabulary: what its base learnt for the new tokens was carried over "
-    "in closed form, without any training of the instruct model.",
-    "calibrate": "An instruct model with another vocabulary, which then learnt what the instruct model answers with "
-    "its own vocabulary.",
-}
-_CODE = re.compile(r"[a-z]{2,3}")
+_LANGUAGE_CODE = re.compile(r"[a-z]{2,3}")
 
-Told = Sequence[tuple[Made, Numbers | None]]
+StageResults = Sequence[tuple[LineageStage, StageResult | None]]
 
 
 @dataclass(frozen=True)
-class Step:
-    """One room in words."""
+class StageText:
+    """What a card says of a model that a stage made."""
 
-    room: str
+    title_suffix: str = ""
+    summary: str = "A model made by lep."
+    limitation: str | None = None
+
+
+_STAGE_TEXTS: Mapping[str, StageText] = {
+    "initialize": StageText(
+        ", initialized",
+        "The embeddings of its new tokens are means of old ones: a starting point for continued pre-training, not a "
+        "model to use.",
+        "The embeddings of the new tokens are not trained.",
+    ),
+    "pretrain": StageText(
+        ", continued pre-training", "A language model with a new vocabulary and continued pre-training."
+    ),
+    "tune": StageText(", fine-tuned on conversations", "A model fine-tuned on conversations."),
+    "propagate": StageText(
+        "",
+        "An instruct model with a new vocabulary. The embeddings that its base model learned for the new tokens were "
+        "transferred in closed form, without training of the instruct model.",
+        "The instruct model was not trained with the new tokens: their embeddings are computed.",
+    ),
+    "calibrate": StageText(
+        ", calibrated",
+        "An instruct model with a new vocabulary, fine-tuned on answers that the instruct model gave with its own "
+        "vocabulary.",
+    ),
+}
+"""By stage that made the model; another stage has the text of `StageText()`."""
+
+
+@dataclass(frozen=True)
+class CardStep:
+    """One stage in words."""
+
+    stage: str
     sources: str
     sentence: str
-    time: str
+    duration: str
     settings: tuple[str, ...]
 
 
-def sections(folder: Path, lineage: Lineage) -> dict[str, Any]:
-    """Everything that the template shows, but for the evaluation.
+def build_card_context(folder: Path, lineage: Lineage) -> dict[str, Any]:
+    """Build the values of the card template, except for the evaluation.
 
     Args:
-        folder: the model's.
-        lineage: what it is made from.
+        folder: Folder of the model.
+        lineage: Provenance of the model.
+
+    Returns:
+        The values by name.
 
     Raises:
-        ArtifactError: numbers of a room are not as they must be.
+        ArtifactError: The result of a stage has a missing or wrong field.
     """
-    told = [(made, parse(made.manifest.numbers, room=made.manifest.room)) for made in lineage.made]
-    language = _language(lineage)
-    licences = [one.licence for one in (*lineage.parents, *lineage.texts) if one.licence]
+    results = [(run, parse_stage_result(run.manifest.result, stage=run.manifest.stage)) for run in lineage.stages]
+    language = _find_target_language(lineage)
+    text = _STAGE_TEXTS.get(lineage.stages[-1].manifest.stage, StageText())
+    tables = (build_stage_table(result, name=run.name) for run, result in results)
     return {
-        "title": _title(lineage, language),
-        "notices": list(dict.fromkeys(one.notice for one in licences if one.notice)),
-        "summary": " ".join((_SUMMARIES[lineage.made[-1].manifest.room], *_gains(told, language))),
-        "warnings": warnings(lineage),
-        "chat": _has_template(folder),
-        "origins": _origins(lineage),
-        "made": [_step(made, numbers, language) for made, numbers in told],
-        "numbers": [found for made, numbers in told if (found := section(numbers, name=made.name))],
-        "limitations": _limitations(told),
-        "versions": _versions(lineage),
-        "seconds": rounding.duration(sum(made.manifest.seconds for made in lineage.made)),
+        "title": _build_title(lineage, language, suffix=text.title_suffix),
+        "notices": list(dict.fromkeys(license_.notice for license_ in lineage.licenses if license_.notice)),
+        "summary": " ".join((text.summary, *_describe_gains(results, language))),
+        "warnings": list_license_warnings(lineage),
+        "has_chat_template": _has_chat_template(folder),
+        "origins": _list_origins(lineage),
+        "steps": [_build_step(run, result, language) for run, result in results],
+        "tables": [table for table in tables if table],
+        "limitations": _list_limitations(results),
+        "versions": _format_versions(lineage),
+        "duration": formatting.format_duration(sum(run.manifest.seconds for run in lineage.stages)),
     }
 
 
-def warnings(lineage: Lineage) -> list[str]:
-    """What licences forbid, and ask of the name, and which are not known of models."""
-    names: dict[Licence, dict[str, None]] = {}
-    for one in (*lineage.parents, *lineage.texts):
-        if one.licence and (one.licence.limit >= Limit.NO_COMMERCE or one.licence.beginning):
-            names.setdefault(one.licence, {})[one.name] = None
-    unknown = [one.name for one in lineage.parents if one.is_weights and one.licence is None]
+def list_license_warnings(lineage: Lineage) -> list[str]:
+    """List what licenses forbid or demand of the name, and models whose license is unknown."""
+    names: dict[License, dict[str, None]] = {}
+    for source in (*lineage.parents, *lineage.texts):
+        license_ = source.license
+        if license_ and (license_.restriction >= LicenseRestriction.NON_COMMERCIAL or license_.name_prefix):
+            names.setdefault(license_, {})[source.name] = None
+    unknown = [parent.name for parent in lineage.parents if parent.contributes_weights and parent.license is None]
     return [
-        *(f"the licence of {' and '.join(of)}, {licence.id}, {licence.words}" for licence, of in names.items()),
-        *(f"the licence of {name} is unknown: ask who published it before you share this model" for name in unknown),
+        *(
+            f"the license of {' and '.join(sources)}, {license_.id}: {license_.summary}"
+            for license_, sources in names.items()
+        ),
+        *(f"the license of {name} is unknown; ask its publisher before you share this model" for name in unknown),
     ]
 
 
-def languages(lineage: Lineage) -> list[str]:
-    """Codes of the languages that it learnt from, the one of the vocabulary first, then of its parents'."""
-    learnt = [
+def list_languages(lineage: Lineage) -> list[str]:
+    """List the languages that the model was trained on, that of the vocabulary first, then those of its parents."""
+    trained = [
         code
-        for made in lineage.made
+        for run in lineage.stages
         for key in ("mixture", "sources")
-        for code in made.manifest.settings.get(key) or ()
+        for code in run.manifest.settings.get(key) or ()
     ]
-    theirs = [code for parent in lineage.parents if parent.card for code in parent.card.languages]
-    return [code for code in dict.fromkeys([_language(lineage), *learnt, *theirs]) if _CODE.fullmatch(code)]
+    inherited = [code for parent in lineage.parents if parent.card for code in parent.card.languages]
+    return [
+        code
+        for code in dict.fromkeys([_find_target_language(lineage), *trained, *inherited])
+        if _LANGUAGE_CODE.fullmatch(code)
+    ]
 
 
-def _language(lineage: Lineage) -> str:
-    """The language that most of what the vocabulary, else the training learnt from was in; else the corpus's first."""
-    for room, key in (("retokenize", "mixture"), ("pretrain", "mixture"), ("collect", "sources")):
-        for made in lineage.made:
-            shares = made.manifest.settings.get(key) if made.manifest.room == room else None
+def _find_target_language(lineage: Lineage) -> str:
+    """Return the main language of the vocabulary's mixture, else of the training's, else the first of the corpus."""
+    for stage, key in (("retokenize", "mixture"), ("pretrain", "mixture"), ("collect", "sources")):
+        for run in lineage.stages:
+            shares = run.manifest.settings.get(key) if run.manifest.stage == stage else None
             if shares:
                 return max(shares, key=lambda code: shares[code]) if key == "mixture" else next(iter(shares))
     return ""
 
 
-def _title(lineage: Lineage, language: str) -> str:
-    """The parent that it is most like, and what was done to it; as a licence wants it to begin."""
-    last = lineage.made[-1]
-    name = lineage.parents[0].name if lineage.parents else last.name
-    if not {made.manifest.room for made in lineage.made}.isdisjoint({"initialize", "propagate"}):
-        name += f" with a vocabulary for {language_name(language)}" if language else " with another vocabulary"
-    beginning = next((one.licence.beginning for one in lineage.parents if one.licence and one.licence.beginning), "")
-    title = name + _ENDINGS.get(last.manifest.room, "")
-    return title if title.startswith(beginning or "") else f"{beginning}: {title}"
+def _build_title(lineage: Lineage, language: str, *, suffix: str) -> str:
+    """Build the title from the most similar parent and the last stage, with the prefix that a license demands."""
+    name = lineage.parents[0].name if lineage.parents else lineage.stages[-1].name
+    if not {run.manifest.stage for run in lineage.stages}.isdisjoint({"initialize", "propagate"}):
+        name += f" with a vocabulary for {language_name(language)}" if language else " with a new vocabulary"
+    prefix = find_required_name_prefix(lineage.licenses) or ""
+    title = name + suffix
+    return title if title.startswith(prefix) else f"{prefix}: {title}"
 
 
-def _gains(told: Told, language: str) -> list[str]:
-    """What the vocabulary is good for, in a sentence."""
-    for _, numbers in told:
-        change = numbers.symbols_per_token.get(language) if isinstance(numbers, Retokenized) else None
+def _describe_gains(results: StageResults, language: str) -> list[str]:
+    """Describe in one sentence what the vocabulary gains."""
+    for _, result in results:
+        change = result.characters_per_token.get(language) if isinstance(result, RetokenizationResult) else None
         if change:
-            before, after = rounding.symbols_per_token(change.before), rounding.symbols_per_token(change.after)
-            return [f"A token holds {after} symbols of {language_name(language)}, before {before}."]
+            before, after = map(formatting.format_characters_per_token, (change.before, change.after))
+            return [f"A token has {after} characters of {language_name(language)} on average, {before} before."]
     return []
 
 
-def _has_template(folder: Path) -> bool:
+def _has_chat_template(folder: Path) -> bool:
     settings = folder / "tokenizer_config.json"
     return (folder / "chat_template.jinja").is_file() or (
         settings.is_file() and bool(read_json(settings).get("chat_template"))
     )
 
 
-def _origins(lineage: Lineage) -> list[tuple[str, ...]]:
-    """Models and texts that it is made from, with their licences."""
-    models = [(", ".join(one.roles), _model(one), *_licence(one.licence)) for one in lineage.parents]
+def _list_origins(lineage: Lineage) -> list[tuple[str, ...]]:
+    """List the models and texts that the model was made from, with their licenses."""
+    models = [
+        (", ".join(parent.roles), _format_model(parent), *_format_license(parent.license)) for parent in lineage.parents
+    ]
     texts = [
-        (one.role, _linked(one.dataset, kind="datasets/") if one.dataset else f"`{one.name}`", *_licence(one.licence))
-        for one in lineage.texts
+        (
+            text.role,
+            _format_hub_link(text.dataset_id, prefix="datasets/") if text.dataset_id else f"`{text.name}`",
+            *_format_license(text.license),
+        )
+        for text in lineage.texts
     ]
     return models + texts
 
 
-def _model(parent: Parent) -> str:
-    if parent.hub:
-        return _linked(parent.hub)
-    return ", from ".join((f"`{parent.name}`", *map(_linked, parent.hub_names)))
+def _format_model(parent: ParentModel) -> str:
+    if parent.hub_id:
+        return _format_hub_link(parent.hub_id)
+    return ", from ".join((f"`{parent.name}`", *map(_format_hub_link, parent.hub_ids)))
 
 
-def _linked(name: str, *, kind: str = "") -> str:
-    """A name on the hub."""
-    return f"[{name}](https://huggingface.co/{kind}{name})"
+def _format_hub_link(hub_id: str, *, prefix: str = "") -> str:
+    return f"[{hub_id}](https://huggingface.co/{prefix}{hub_id})"
 
 
-def _licence(found: Licence | None) -> tuple[str, str]:
-    if found is None:
+def _format_license(license_: License | None) -> tuple[str, str]:
+    if license_ is None:
         return "unknown: ask", ""
-    return (f"[{found.id}]({found.link})" if found.link else found.id), found.words
+    return f"[{license_.id}]({license_.link})" if license_.link else license_.id, license_.summary
 
 
-def _step(made: Made, numbers: Numbers | None, language: str) -> Step:
-    sources = ", ".join(f"{role} `{name}`" for role, name in made.sources)
-    told = sentence([numbers] if numbers else [], language=language)
-    return Step(made.manifest.room, sources, told, rounding.duration(made.manifest.seconds), _settings(made.manifest))
-
-
-def _settings(manifest: Manifest) -> tuple[str, ...]:
-    """All of a room but its inputs and those that do not count, among which are addresses."""
-    try:
-        known = ROOMS[manifest.room].model_validate(manifest.settings)
-    except ValidationError:
-        return ("of another version of lep",)
-    aside = {*manifest.inputs, *free(known)}
-    return tuple(
-        f"`{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}`"
-        for key, value in flatten(manifest.settings).items()
-        if key not in aside and value is not None
+def _build_step(run: LineageStage, result: StageResult | None, language: str) -> CardStep:
+    return CardStep(
+        run.manifest.stage,
+        ", ".join(f"{role} `{name}`" for role, name in run.sources),
+        describe_stage(run.manifest.stage, [result] if result else [], language=language),
+        formatting.format_duration(run.manifest.seconds),
+        _format_settings(run.manifest),
     )
 
 
-def _limitations(told: Told) -> list[str]:
-    rooms = [made.manifest.room for made, _ in told]
-    found = [_seen(made, numbers) for made, numbers in told if isinstance(numbers, Pretrained)]
-    if rooms[-1] == "initialize":
-        found.append("No row of a new token was trained.")
-    if rooms[-1] == "propagate":
-        found.append("The instruct model never trained with the new tokens: their rows are computed.")
-    if "propagate" in rooms:
-        found.append(
-            "Skills of the instruct model may be lost with its vocabulary where numbers about text do not show it."
-        )
+def _format_settings(manifest: Manifest) -> tuple[str, ...]:
+    """Format the settings without inputs and runtime-only ones, which may contain addresses."""
+    stage = STAGES.get(manifest.stage)
+    try:
+        settings = stage.settings.model_validate(manifest.settings) if stage else None
+    except ValidationError:
+        settings = None
+    if settings is None:
+        return ("of another version of lep",)
+    hidden = {*manifest.inputs, *runtime_only_fields(settings)}
+    return tuple(
+        f"`{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}`"
+        for key, value in flatten(manifest.settings).items()
+        if key not in hidden and value is not None
+    )
+
+
+def _list_limitations(results: StageResults) -> list[str]:
+    stages = [run.manifest.stage for run, _ in results]
+    limitations = [
+        _describe_new_token_exposure(run.name, result)
+        for run, result in results
+        if isinstance(result, PretrainingResult)
+    ]
+    if limitation := _STAGE_TEXTS.get(stages[-1], StageText()).limitation:
+        limitations.append(limitation)
+    if "propagate" in stages:
+        limitations.append("The instruct model may have lost skills that measurements on text do not show.")
     return [
-        *found,
-        "Languages that it was not trained further on may have become worse.",
-        "Whether its answers are safe and true was not measured; what its parents' cards say of biases and use holds "
-        "for it, too.",
+        *limitations,
+        "Quality may have dropped in languages that continued pre-training did not include.",
+        "Safety and factual accuracy of the answers were not measured. The statements on bias and intended use in the "
+        "cards of the parent models also apply to this model.",
     ]
 
 
-def _seen(made: Made, numbers: Pretrained) -> str:
-    """How much a training saw of the new tokens."""
-    text = f"`{made.name}` learnt from {rounding.magnitude(numbers.trained_tokens)} tokens of text"
-    new = made.manifest.numbers.get("new_tokens") or {}
-    if not new.get("known"):
+def _describe_new_token_exposure(name: str, result: PretrainingResult) -> str:
+    """Describe how often a training saw the new tokens."""
+    text = f"`{name}` was trained on {formatting.format_magnitude(result.trained_tokens)} tokens of text"
+    counts = result.new_tokens
+    if counts is None or not counts.known:
         return f"{text}."
-    known, never, rarely = (rounding.count(new[key]) for key in ("known", "never_seen", "seen_less_than_100_times"))
-    return f"{text}: of {known} new tokens it saw {never} never and {rarely} less than 100 times."
+    known, never, rarely = map(
+        formatting.format_count, (counts.known, counts.never_seen, counts.seen_less_than_100_times)
+    )
+    return f"{text}; of {known} new tokens, {never} never occur in it and {rarely} occur less than 100 times."
 
 
-def _versions(lineage: Lineage) -> str:
-    found = versions((made.manifest for made in lineage.made), joined=" and ")
-    return ", ".join(f"{library} {its}" for library, its in found.items())
+def _format_versions(lineage: Lineage) -> str:
+    versions = collect_library_versions((run.manifest for run in lineage.stages), separator=" and ")
+    return ", ".join(f"{library} {version}" for library, version in versions.items())

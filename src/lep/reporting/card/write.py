@@ -1,6 +1,6 @@
-"""A model's card: manifests, parents' cards and licences → README.md, as the Hugging Face hub expects it.
+"""Write a model card: a README.md for the Hugging Face hub, from manifests, parents' cards and licenses.
 
-No path of the machine goes into it: models are called by their names on the hub, else by their folders' names.
+A card contains no path of this machine: models are named by their hub ids, else by their folders' names.
 """
 
 from __future__ import annotations
@@ -9,117 +9,116 @@ import re
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from lep.errors import ArtifactError
-from lep.io.artifact import Manifest, fingerprint
-from lep.io.model_card import CARD, keep_parents, legal_files
-from lep.progress import note
-from lep.reporting.card.evaluation import cell, evaluated
-from lep.reporting.card.licenses import Licence, strictest
-from lep.reporting.card.provenance import Lineage, trace
-from lep.reporting.card.sections import languages, sections, warnings
+from lep.io.artifact import Manifest, compute_fingerprint
+from lep.io.atomic import write_atomically
+from lep.io.model_card import MODEL_CARD_FILE, REQUIRED_NAME_PREFIX_KEY, copy_parent_cards, find_legal_files
+from lep.progress import log_message
+from lep.reporting.card.evaluation import escape_cell, render_evaluation_table
+from lep.reporting.card.licenses import License, find_required_name_prefix, select_strictest_license
+from lep.reporting.card.provenance import Lineage, trace_lineage
+from lep.reporting.card.sections import build_card_context, list_languages, list_license_warnings
 
-_BEGIN, _END = "<!-- numbers of an evaluation -->", "<!-- end of the numbers -->"
-_NOT_YET = "Not evaluated yet."
+_EVALUATION_BEGIN, _EVALUATION_END = "<!-- begin of evaluation -->", "<!-- end of evaluation -->"
+_NOT_EVALUATED = "Not evaluated yet."
 
 
 def write_card(folder: Path, manifest: Manifest) -> None:
-    """Write a model's README.md, with the cards and licences of its parents in `parents/`.
+    """Write the README.md of a model, and the cards and licenses of its parents in `parents/`.
 
-    What licences forbid or ask of its name is told as notes.
-
-    Args:
-        folder: a model's, finished but for its manifest.
-        manifest: what will be written there.
-
-    Raises:
-        ArtifactError: a manifest before it cannot be read.
-    """
-    lineage = trace(folder, manifest)
-    text = _rendered(folder, lineage)
-    keep_parents([parent.folder for parent in lineage.parents], folder)
-    (folder / CARD).write_text(text, encoding="utf-8")
-    for words in warnings(lineage):
-        _tell(words)
-
-
-def add_numbers(model: Path, evaluation: Path) -> None:
-    """Put the numbers of an evaluation into their place on a model's card; what people wrote around it stays.
+    Log what licenses forbid or demand of the name.
 
     Args:
-        model: folder of a model.
-        evaluation: folder of an artifact of `evaluate` that measured it.
+        folder: Folder of the model, finished except for its manifest.
+        manifest: The manifest that will be written there.
 
     Raises:
-        ArtifactError: the evaluation is of other models, or is none; the card has no place for numbers.
+        ArtifactError: The manifest of an earlier stage cannot be read.
     """
-    file = model / CARD
-    begin, found, rest = file.read_text(encoding="utf-8").partition(_BEGIN)
-    _, ended, after = rest.partition(_END)
-    if not (found and ended):
+    lineage = trace_lineage(folder, manifest)
+    text = _render_card(folder, lineage)
+    copy_parent_cards([parent.folder for parent in lineage.parents], folder)
+    (folder / MODEL_CARD_FILE).write_text(text, encoding="utf-8")
+    for warning in list_license_warnings(lineage):
+        _log_once(warning)
+
+
+def add_evaluation(model: Path, evaluation: Path) -> None:
+    """Insert the table of an evaluation into a model card; the rest of the card stays.
+
+    Args:
+        model: Folder of a model.
+        evaluation: Folder of an artifact of `evaluate` that measured it.
+
+    Raises:
+        ArtifactError: The folder is not an evaluation of this model; or the card has no place for the table.
+    """
+    file = model / MODEL_CARD_FILE
+    before, begin, rest = file.read_text(encoding="utf-8").partition(_EVALUATION_BEGIN)
+    _, end, after = rest.partition(_EVALUATION_END)
+    if not (begin and end):
         raise ArtifactError(
-            f"{file}: has no place for numbers; put the lines {_BEGIN} and {_END} where they are to stand"
+            f"{file}: no place for the evaluation; put the lines {_EVALUATION_BEGIN} and {_EVALUATION_END} where the "
+            "table should be"
         )
-    numbers = evaluated(evaluation, identity=fingerprint(model), model=model)
-    fresh = file.with_suffix(".new")
-    fresh.write_text(f"{begin}{_BEGIN}\n\n{numbers}\n\n{_END}{after}", encoding="utf-8")
-    fresh.replace(file)
-
-
-def required_beginning(text: str) -> str | None:
-    """What a licence on a card wants a published model's name to begin with; none: nothing."""
-    found = re.findall(r"begin the model's name with “(.+?)”", text)
-    return max(found, key=len, default=None)
+    table = render_evaluation_table(evaluation, model_fingerprint=compute_fingerprint(model), model=model)
+    write_atomically(file, f"{before}{_EVALUATION_BEGIN}\n\n{table}\n\n{_EVALUATION_END}{after}")
 
 
 @cache
-def _tell(words: str) -> None:
-    """A note, once in a walk: every model on it has the same parents."""
-    note(words)
+def _log_once(message: str) -> None:
+    """Log a warning once in a process: all models of a pipeline have the same parents."""
+    log_message(message)
 
 
-def _rendered(folder: Path, lineage: Lineage) -> str:
+def _render_card(folder: Path, lineage: Lineage) -> str:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["cell"] = cell
+    environment.filters["escape_cell"] = escape_cell
     template = environment.from_string(
         (resources.files("lep.reporting.card") / "card.md.jinja").read_text(encoding="utf-8")
     )
     body = template.render(
-        evaluation=f"{_BEGIN}\n\n{_NOT_YET}\n\n{_END}",
-        kept=any(legal_files(parent.folder) for parent in lineage.parents),
-        **sections(folder, lineage),
+        evaluation=f"{_EVALUATION_BEGIN}\n\n{_NOT_EVALUATED}\n\n{_EVALUATION_END}",
+        has_parent_cards=any(find_legal_files(parent.folder) for parent in lineage.parents),
+        **build_card_context(folder, lineage),
     )
     body = re.sub(r"\n{3,}", "\n\n", body)
-    return f"---\n{_front_matter(lineage).to_yaml()}\n---\n\n{body}\n"
+    return f"---\n{_build_front_matter(lineage).to_yaml()}\n---\n\n{body}\n"
 
 
-def _front_matter(lineage: Lineage) -> ModelCardData:
-    """What the hub reads."""
-    weights = [parent for parent in lineage.parents if parent.is_weights]
-    bases = list(dict.fromkeys(name for parent in weights for name in parent.hub_names))
-    licence = _licence(lineage)
-    known = licence is None or licence.on_hub
-    pipelines = [parent.card.pipeline for parent in weights if parent.card and parent.card.pipeline]
-    more = {"base_model_relation": "merge" if len(bases) > 1 else "finetune"} if bases else {}
+def _build_front_matter(lineage: Lineage) -> ModelCardData:
+    """Build the metadata that the hub and `lep.hub` read."""
+    weights = [parent for parent in lineage.parents if parent.contributes_weights]
+    bases = list(dict.fromkeys(name for parent in weights for name in parent.hub_ids))
+    license_ = _find_strictest_license(lineage)
+    is_hub_id = license_ is None or license_.is_hub_id
+    pipelines = [parent.card.pipeline_tag for parent in weights if parent.card and parent.card.pipeline_tag]
+    optional: dict[str, Any] = {}
+    if bases:
+        optional["base_model_relation"] = "merge" if len(bases) > 1 else "finetune"
+    if prefix := find_required_name_prefix(lineage.licenses):
+        optional[REQUIRED_NAME_PREFIX_KEY] = prefix
     return ModelCardData(
         base_model=bases or None,
-        language=languages(lineage) or None,
-        license=licence.id if licence and known else "unknown" if known else "other",
-        license_name=licence.id if licence and not known else None,
-        license_link=(licence.link or CARD) if licence and not known else None,
+        language=list_languages(lineage) or None,
+        license=license_.id if license_ and is_hub_id else "unknown" if is_hub_id else "other",
+        license_name=license_.id if license_ and not is_hub_id else None,
+        license_link=(license_.link or MODEL_CARD_FILE) if license_ and not is_hub_id else None,
         library_name="transformers",
         pipeline_tag=next(iter(pipelines), "text-generation"),
-        datasets=[text.dataset for text in lineage.texts if text.dataset] or None,
+        datasets=[text.dataset_id for text in lineage.texts if text.dataset_id] or None,
         tags=["lep"],
-        **more,  # pyright: ignore[reportArgumentType]
+        **optional,
     )
 
 
-def _licence(lineage: Lineage) -> Licence | None:
-    """The strictest of models and texts; none when that of a model whose weights went into it is not known."""
-    if any(parent.is_weights and parent.licence is None for parent in lineage.parents):
+def _find_strictest_license(lineage: Lineage) -> License | None:
+    """Return the strictest license of parents and texts; None if that of a model whose weights were used is unknown."""
+    if any(parent.contributes_weights and parent.license is None for parent in lineage.parents):
         return None
-    return strictest(one.licence for one in (*lineage.parents, *lineage.texts) if one.licence)
+    return select_strictest_license(lineage.licenses)

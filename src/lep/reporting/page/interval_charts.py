@@ -1,157 +1,212 @@
-"""Charts of measures with their intervals: skills, the benchmark, speed, side effects; a line a model."""
+"""Charts of measures with their intervals, one line per model: skills, benchmark, speed and side effects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lep.reporting import formatting as rounding
-from lep.reporting.i18n import language_name, say
-from lep.reporting.page.svg import ACCENT, INK, MUTED, RULE, STEPS, Chart, draw, short
-from lep.reporting.run_data import Facts
-from lep.reporting.tables.paper_comparison import Beside
-from lep.results.efficiency import Value
-from lep.results.evaluation import COLUMNS
+from lep.reporting.formatting import (
+    Formatter,
+    format_interval,
+    format_percent,
+    format_rate,
+    format_score,
+    format_signed,
+)
+from lep.reporting.i18n import gettext, language_name
+from lep.reporting.page.svg import ACCENT, INK, MUTED, RULE, TICK_STEPS, Chart, draw_chart, shorten_name
+from lep.reporting.run_data import RunData
+from lep.results.evaluation import BENCHMARK_COLUMNS
+from lep.results.report import PaperComparison
+from lep.results.statistics import MeasuredValue
 
-Show = Callable[[float | None], str]
 
-
-def skill_charts(facts: Facts) -> list[Chart]:
-    """Accuracy with its interval, a chart a skill."""
-    models = {name: model.skills for name, model in facts.evaluation.models.items() if model.skills}
-    skills = dict.fromkeys(skill for found in models.values() for skill in found)
+def draw_skill_charts(run_data: RunData) -> list[Chart]:
+    """Draw the accuracy of each skill with its interval."""
+    models = {name: model.skills for name, model in run_data.evaluation.models.items() if model.skills}
     charts = []
-    for index, skill in enumerate(skills):
-        found = {n: Value(s[skill].accuracy, (s[skill].low, s[skill].high)) for n, s in models.items() if skill in s}
-        title = say("All skills") if skill == "all" else skill.replace("_", " ")
-        charts.append(_chart(found, facts, name=f"skill{index}", title=title, show=_whole_percent, fit=_all_of_it))
+    for index, skill in enumerate(dict.fromkeys(skill for skills in models.values() for skill in skills)):
+        scores = {name: skills[skill] for name, skills in models.items() if skill in skills}
+        charts.append(
+            _draw_interval_chart(
+                {name: MeasuredValue(score.accuracy, (score.low, score.high)) for name, score in scores.items()},
+                run_data,
+                id_prefix=f"skill{index}",
+                title=gettext("All skills") if skill == "all" else skill.replace("_", " "),
+                formatter=_format_whole_percent,
+                configure_axes=_show_unit_x_axis,
+            )
+        )
     return charts
 
 
-def benchmark_charts(facts: Facts, beside: Sequence[Beside] = ()) -> list[Chart]:
-    """Scores with their intervals, a chart for the Micro-Avg and each group; the paper's, where they compare."""
-    models = facts.evaluation.benchmark.models if facts.evaluation.benchmark else {}
+def draw_benchmark_charts(run_data: RunData, paper_comparisons: Sequence[PaperComparison] = ()) -> list[Chart]:
+    """Draw the Micro-Avg and each group with intervals, and the paper's scores where they are comparable."""
+    models = run_data.evaluation.benchmark.models if run_data.evaluation.benchmark else {}
     charts = []
-    for index, column in enumerate(COLUMNS):
+    for index, column in enumerate(BENCHMARK_COLUMNS):
         averages = {name: model.averages[column] for name, model in models.items() if column in model.averages}
-        if found := {name: Value(average.score, average.interval) for name, average in averages.items()}:
-            pairs = {one.model: pair for one in beside for pair in one.pairs if pair.column == column}
-            paper = {name: pair.paper for name, pair in pairs.items() if pair.difference is not None}
-            name = f"score{index}"
-            charts.append(_chart(found, facts, name=name, title=column, show=rounding.score, paper=paper))
+        if averages:
+            paper_scores = {
+                comparison.model: pair.paper_score
+                for comparison in paper_comparisons
+                for pair in comparison.pairs
+                if pair.column == column and pair.difference is not None
+            }
+            charts.append(
+                _draw_interval_chart(
+                    {name: MeasuredValue(average.score, average.interval) for name, average in averages.items()},
+                    run_data,
+                    id_prefix=f"score{index}",
+                    title=column,
+                    formatter=format_score,
+                    paper_scores=paper_scores,
+                )
+            )
     return charts
 
 
-def speed_charts(facts: Facts) -> list[Chart]:
-    """Characters per second in the language that was read, a chart for reading and one for writing."""
-    if not (efficiency := facts.evaluation.efficiency):
+def draw_speed_charts(run_data: RunData) -> list[Chart]:
+    """Draw characters per second of prefill and of generation, in the language that speed was measured on."""
+    if not (efficiency := run_data.evaluation.efficiency):
         return []
     text = efficiency.settings.language
     language = language_name(text)
-    titles = {
-        "reading": say("Reading, characters per second, {language}", language=language),
-        "writing": say("Writing, characters per second, {language}", language=language),
-    }
+    models = {name: model.texts[text] for name, model in efficiency.models.items()}
+    measures = (
+        (
+            "prefill",
+            gettext("Prefill, characters per second, {language}", language=language),
+            {name: measured.prefill for name, measured in models.items()},
+        ),
+        (
+            "decode",
+            gettext("Generation, characters per second, {language}", language=language),
+            {name: measured.decode for name, measured in models.items()},
+        ),
+    )
+    return [
+        _draw_interval_chart(
+            values,
+            run_data,
+            id_prefix=id_prefix,
+            title=title,
+            formatter=format_rate,
+            configure_axes=_start_x_axis_at_zero,
+        )
+        for id_prefix, title, values in measures
+    ]
+
+
+def draw_side_effect_charts(run_data: RunData) -> list[Chart]:
+    """Draw the difference of bits per byte to the reference, a chart for each text: right of 0 is worse."""
+    differences = run_data.evaluation.side_effects.differences if run_data.evaluation.side_effects else {}
     charts = []
-    for kind, title in titles.items():
-        found = {name: getattr(model.texts[text], kind) for name, model in efficiency.models.items()}
-        charts.append(_chart(found, facts, name=kind, title=title, show=rounding.speed, fit=_from_nothing))
+    for index, text in enumerate(dict.fromkeys(t for model in differences.values() for t in model.bits_per_byte)):
+        changes = {
+            name: model.bits_per_byte[text] for name, model in differences.items() if text in model.bits_per_byte
+        }
+        charts.append(
+            _draw_interval_chart(
+                {name: MeasuredValue(change.difference, change.interval) for name, change in changes.items()},
+                run_data,
+                id_prefix=f"effect{index}",
+                title=language_name(text),
+                formatter=format_signed,
+                reference_value=0.0,
+            )
+        )
     return charts
 
 
-def damage_charts(facts: Facts) -> list[Chart]:
-    """By how much bits per byte differ from the reference's, a chart a text: right of 0 is worse."""
-    differences = facts.evaluation.side_effects.differences if facts.evaluation.side_effects else {}
-    texts = dict.fromkeys(text for less in differences.values() for text in less.bits_per_byte)
-    charts = []
-    for index, text in enumerate(texts):
-        changes = {name: less.bits_per_byte[text] for name, less in differences.items() if text in less.bits_per_byte}
-        found = {name: Value(change.difference, change.interval) for name, change in changes.items()}
-        name, title = f"damage{index}", language_name(text)
-        charts.append(_chart(found, facts, name=name, title=title, show=rounding.signed, at=0.0))
-    return charts
+def _format_whole_percent(share: float | None) -> str:
+    return format_percent(share, 0)
 
 
-def _whole_percent(share: float | None) -> str:
-    return rounding.percent(share, 0)
-
-
-def _fitted(axes: Axes) -> None:
+def _fit_x_axis(axes: Axes) -> None:
     axes.margins(x=0.06)
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=TICK_STEPS))
 
 
-def _from_nothing(axes: Axes) -> None:
-    _fitted(axes)
+def _start_x_axis_at_zero(axes: Axes) -> None:
+    _fit_x_axis(axes)
     axes.set_xlim(left=0.0)
 
 
-def _all_of_it(axes: Axes) -> None:
+def _show_unit_x_axis(axes: Axes) -> None:
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"])
 
 
-def _chart(
-    found: Mapping[str, Value],
-    facts: Facts,
+def _draw_interval_chart(
+    measures: Mapping[str, MeasuredValue],
+    run_data: RunData,
     *,
-    name: str,
+    id_prefix: str,
     title: str,
-    show: Show,
-    fit: Callable[[Axes], None] = _fitted,
-    at: float | None = None,
-    paper: Mapping[str, float] | None = None,
+    formatter: Formatter,
+    configure_axes: Callable[[Axes], None] = _fit_x_axis,
+    reference_value: float | None = None,
+    paper_scores: Mapping[str, float] = MappingProxyType({}),
 ) -> Chart:
-    """A dot a model with the line of its interval; a dotted line at the reference's, or where it is said.
+    """Draw a dot with its interval for each model, and a dotted line at the reference.
 
     Args:
-        found: a measure of each model.
-        facts: whose models are the result and the reference.
-        name: prefix of ids.
-        title: heading.
-        show: how a measure is rounded.
-        fit: sets the limits of the axis, and its ticks.
-        at: where the dotted line is; none: at the reference's measure.
-        paper: what the paper reports of a model.
+        measures: A measure of each model.
+        run_data: Which models are the result and the reference.
+        id_prefix: Prefix of ids, unique in the page.
+        title: Heading of the chart.
+        formatter: Rounds a measure.
+        configure_axes: Sets limits and ticks of the x axis.
+        reference_value: Position of the dotted line; None: the measure of the reference model.
+        paper_scores: The paper's score by model.
+
+    Returns:
+        The chart.
     """
-    published = paper or {}
-    if at is None and facts.reference in found:
-        at = found[facts.reference].value
+    if reference_value is None and run_data.reference_model in measures:
+        reference_value = measures[run_data.reference_model].value
 
-    def paint(axes: Axes) -> None:
-        if at is not None:
-            axes.axvline(at, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
-        _dots(axes, found, facts, show)
-        _diamonds(axes, {list(found).index(model): score for model, score in published.items()})
-        fit(axes)
+    def plot(axes: Axes) -> None:
+        if reference_value is not None:
+            axes.axvline(reference_value, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
+        _plot_points(axes, measures, run_data, formatter)
+        _plot_paper_scores(axes, {list(measures).index(model): score for model, score in paper_scores.items()})
+        configure_axes(axes)
 
-    told = [f"{model} {_told(value, show)}" for model, value in found.items()]
-    told += [f"{say('the paper')}, {model} {show(score)}" for model, score in published.items()]
-    return draw(paint, name=name, title=title, told="; ".join(told), size=(3.7, 0.55 + 0.23 * len(found)))
+    texts = [f"{model} {_describe_measure(measure, formatter)}" for model, measure in measures.items()]
+    texts += [f"{gettext('the paper')}, {model} {formatter(score)}" for model, score in paper_scores.items()]
+    size = (3.7, 0.55 + 0.23 * len(measures))
+    return draw_chart(plot, id_prefix=id_prefix, title=title, alt_text="; ".join(texts), size=size)
 
 
-def _dots(axes: Axes, found: Mapping[str, Value], facts: Facts, show: Show) -> None:
-    colors = {name: ACCENT if name == facts.result else INK if name == facts.reference else MUTED for name in found}
-    place = axes.get_yaxis_transform()
-    for height, (name, one) in enumerate(found.items()):
-        axes.plot(one.interval or (one.value,) * 2, [height] * 2, color=colors[name], linewidth=1.6, alpha=0.55)
-        axes.plot([one.value], [height], "o", color=colors[name], markersize=5.5, clip_on=False, zorder=3)
-        axes.text(1.03, height, show(one.value), color=colors[name], va="center", transform=place)
-    axes.set_yticks(range(len(found)), [short(name) for name in found])
+def _plot_points(axes: Axes, measures: Mapping[str, MeasuredValue], run_data: RunData, formatter: Formatter) -> None:
+    colors = {
+        name: ACCENT if name == run_data.result_model else INK if name == run_data.reference_model else MUTED
+        for name in measures
+    }
+    transform = axes.get_yaxis_transform()
+    for height, (name, measure) in enumerate(measures.items()):
+        ends = measure.interval or (measure.value, measure.value)
+        axes.plot(ends, [height] * 2, color=colors[name], linewidth=1.6, alpha=0.55)
+        axes.plot([measure.value], [height], "o", color=colors[name], markersize=5.5, clip_on=False, zorder=3)
+        axes.text(1.03, height, formatter(measure.value), color=colors[name], va="center", transform=transform)
+    axes.set_yticks(range(len(measures)), [shorten_name(name) for name in measures])
     for label, color in zip(axes.get_yticklabels(), colors.values(), strict=True):
         label.set_color(color)
-    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.set_ylim(len(measures) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color=RULE)
 
 
-def _diamonds(axes: Axes, scores: Mapping[int, float]) -> None:
+def _plot_paper_scores(axes: Axes, scores: Mapping[int, float]) -> None:
     style = {"color": INK, "markersize": 5, "fillstyle": "none"}
     axes.plot(list(scores.values()), list(scores), "D", **style, clip_on=False, zorder=4)
 
 
-def _told(one: Value, show: Show) -> str:
-    ends = f" ({show(one.interval[0])}–{show(one.interval[1])})" if one.interval else ""
-    return f"{show(one.value)}{ends}"
+def _describe_measure(measure: MeasuredValue, formatter: Formatter) -> str:
+    interval = f" ({format_interval(measure.interval, formatter)})" if measure.interval else ""
+    return f"{formatter(measure.value)}{interval}"

@@ -1,173 +1,209 @@
-"""What was done: for each room of the walk its cost and one sentence with the number that matters."""
+"""What each stage did: its time, its memory and one sentence with its most important number."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lep.reporting import formatting as rounding
-from lep.reporting.i18n import in_language, many, say
-from lep.reporting.run_data import Facts, Room
-from lep.results.evaluation import Evaluated
+from lep.reporting import formatting
+from lep.reporting.i18n import format_in_language, gettext, ngettext
+from lep.reporting.run_data import RunData, StageRun
+from lep.results.evaluation import EvaluationResult
 from lep.results.stages import (
-    Calibrated,
-    Collected,
-    Initialized,
-    Loss,
-    Numbers,
-    Pretrained,
-    Propagated,
-    Retokenized,
-    Tuned,
+    CalibrationResult,
+    CollectionResult,
+    InitializationResult,
+    LossPoint,
+    PretrainingResult,
+    PropagationResult,
+    RetokenizationResult,
+    StageResult,
+    TuningResult,
 )
 
 
 @dataclass(frozen=True)
-class Chapter:
-    """One room of the walk; rooms that ran several times are told together."""
+class StageSummary:
+    """One stage; all its runs together if it ran several times."""
 
-    room: str
+    stage: str
     sentence: str
     seconds: float
     peak_memory_bytes: int
 
 
-def story(facts: Facts) -> tuple[Chapter, ...]:
-    """The walk as it was walked."""
-    names = dict.fromkeys(room.manifest.room for room in facts.rooms)
-    return tuple(_chapter([room for room in facts.rooms if room.manifest.room == name], facts) for name in names)
+def stage_summaries(run_data: RunData) -> tuple[StageSummary, ...]:
+    """Summarize each stage of a run, in the order of the pipeline."""
+    names = dict.fromkeys(run.manifest.stage for run in run_data.stages)
+    return tuple(
+        _summarize_stage([run for run in run_data.stages if run.manifest.stage == name], run_data) for name in names
+    )
 
 
-def sentence(numbers: Sequence[Numbers], *, language: str) -> str:
-    """What one room did, several times perhaps, with the number that matters; nothing of a room without numbers.
+def describe_stage(stage: str, results: Sequence[StageResult], *, language: str) -> str:
+    """Describe in one sentence what a stage did.
 
     Args:
-        numbers: of one room.
-        language: the one that the new vocabulary is for.
+        stage: Name of the stage.
+        results: One result for each run of the stage.
+        language: Code of the language that the new vocabulary is for.
+
+    Returns:
+        The sentence in the current locale; an empty text for a stage that has none.
     """
-    return _SENTENCES[type(numbers[0])](numbers, language) if numbers else ""
+    describe = _DESCRIBERS.get(stage)
+    return describe(results, language) if describe and results else ""
 
 
-def _chapter(rooms: Sequence[Room], facts: Facts) -> Chapter:
-    manifests = [room.manifest for room in rooms]
-    numbers = [room.numbers for room in rooms if room.numbers is not None]
-    return Chapter(
-        manifests[0].room,
-        sentence(numbers, language=facts.language),
-        sum(m.seconds for m in manifests),
-        max(m.peak_memory_bytes for m in manifests),
+def _summarize_stage(runs: Sequence[StageRun], run_data: RunData) -> StageSummary:
+    manifests = [run.manifest for run in runs]
+    results = [run.result for run in runs if run.result is not None]
+    return StageSummary(
+        manifests[0].stage,
+        describe_stage(manifests[0].stage, results, language=run_data.target_language),
+        sum(manifest.seconds for manifest in manifests),
+        max(manifest.peak_memory_bytes for manifest in manifests),
     )
 
 
-def _collected(numbers: Sequence[Collected], _: str) -> str:
-    found = [(code, item) for one in numbers for code, item in one.languages.items()]
-    kept = say(" and ").join(
-        say("{n} characters {in_language}", n=rounding.magnitude(item.characters_train), in_language=in_language(code))
-        for code, item in found
+def _describe_collection(results: Sequence[CollectionResult], _: str) -> str:
+    languages = [(code, counts) for result in results for code, counts in result.languages.items()]
+    kept = gettext(" and ").join(
+        gettext(
+            "{n} characters {in_language}",
+            n=formatting.format_magnitude(counts.characters_train),
+            in_language=format_in_language(code),
+        )
+        for code, counts in languages
     )
-    read = sum(item.documents_read for _, item in found)
-    dropped = sum(sum(item.dropped.values()) for _, item in found)
-    share = rounding.percent(dropped / read if read else None)
-    return say(
-        "{kept} to learn from; {share} of {read} documents dropped.", kept=kept, share=share, read=rounding.count(read)
+    read = sum(counts.documents_read for _, counts in languages)
+    dropped = sum(sum(counts.dropped.values()) for _, counts in languages)
+    return gettext(
+        "{kept} for training; {share} of {read} documents dropped.",
+        kept=kept,
+        share=formatting.format_percent(dropped / read if read else None),
+        read=formatting.format_count(read),
     )
 
 
-def _retokenized(numbers: Sequence[Retokenized], language: str) -> str:
-    one = numbers[0]
-    counts = {"kept": rounding.count(one.kept_tokens), "new": rounding.count(one.new_tokens)}
-    text = say("{kept} tokens of the base kept, {new} new", **counts)
-    change = one.symbols_per_token.get(language)
+def _describe_retokenization(results: Sequence[RetokenizationResult], language: str) -> str:
+    result = results[0]
+    text = gettext(
+        "{kept} base tokens kept, {new} added",
+        kept=formatting.format_count(result.kept_tokens),
+        new=formatting.format_count(result.new_tokens),
+    )
+    change = result.characters_per_token.get(language)
     if change is None:
         return f"{text}."
-    before, after = rounding.symbols_per_token(change.before), rounding.symbols_per_token(change.after)
-    return say(
-        "{text}; a token {in_language} is {after} symbols, before {before}.",
+    return gettext(
+        "{text}; {after} characters per token {in_language}, {before} before.",
         text=text,
-        in_language=in_language(language),
-        after=after,
-        before=before,
+        in_language=format_in_language(language),
+        after=formatting.format_characters_per_token(change.after),
+        before=formatting.format_characters_per_token(change.before),
     )
 
 
-def _initialized(numbers: Sequence[Initialized], _: str) -> str:
-    one = numbers[0]
-    return say(
-        "{copied} rows copied, {composed} composed, each the mean of {pieces} old rows on average.",
-        copied=rounding.count(one.copied),
-        composed=rounding.count(one.composed),
-        pieces=rounding.decimal(one.mean_pieces, 1),
+def _describe_initialization(results: Sequence[InitializationResult], _: str) -> str:
+    result = results[0]
+    return gettext(
+        "{copied} embedding rows copied, {composed} composed, each the mean of {length} old rows on average.",
+        copied=formatting.format_count(result.copied_rows),
+        composed=formatting.format_count(result.composed_rows),
+        length=formatting.format_decimal(result.mean_segmentation_length, 1),
     )
 
 
-def _pretrained(numbers: Sequence[Pretrained], language: str) -> str:
-    one = numbers[0]
-    counts = {"n": rounding.magnitude(one.trained_tokens), "speed": rounding.speed(one.tokens_per_second)}
-    text = say("{n} tokens, {speed} a second", **counts)
-    measured = {point.step: point.bits_per_byte.get(language) for point in one.curve}
-    first, best = measured.get(0), measured.get(one.best_step)
+def _describe_pretraining(results: Sequence[PretrainingResult], language: str) -> str:
+    result = results[0]
+    text = gettext(
+        "{n} tokens, {speed} tokens/s",
+        n=formatting.format_magnitude(result.trained_tokens),
+        speed=formatting.format_rate(result.tokens_per_second),
+    )
+    bits_by_step = {point.step: point.bits_per_byte.get(language) for point in result.curve}
+    first, best = bits_by_step.get(0), bits_by_step.get(result.best_step)
     if first is None or best is None:
         return f"{text}."
-    change = f"{rounding.bits_per_byte(first)} → {rounding.bits_per_byte(best)}"
-    return say(
-        "{text}; bits per byte {in_language} {change}.", text=text, in_language=in_language(language), change=change
+    return gettext(
+        "{text}; bits per byte {in_language} {change}.",
+        text=text,
+        in_language=format_in_language(language),
+        change=f"{formatting.format_bits_per_byte(first)} → {formatting.format_bits_per_byte(best)}",
     )
 
 
-def _tuned(numbers: Sequence[Tuned], _: str) -> str:
-    one = numbers[0]
-    counts = {"n": rounding.count(one.examples), "tokens": rounding.magnitude(one.trained_tokens)}
-    return _with_loss(say("{n} conversations, {tokens} tokens", **counts), one.losses)
-
-
-def _calibrated(numbers: Sequence[Calibrated], _: str) -> str:
-    one = numbers[0]
-    counts = {"kept": rounding.count(one.kept), "answers": rounding.count(one.answers)}
-    text = say("{kept} of the instruct model's own {answers} answers kept", **counts)
-    if copies := one.examples - one.kept:
-        text += say(", {n} copy tasks", n=rounding.count(copies))
-    return _with_loss(text, one.losses)
-
-
-def _propagated(numbers: Sequence[Propagated], _: str) -> str:
-    text = many(
-        "{n} model: {methods}", "{n} models: {methods}", len(numbers), methods=", ".join(one.method for one in numbers)
+def _describe_tuning(results: Sequence[TuningResult], _: str) -> str:
+    result = results[0]
+    text = gettext(
+        "{n} conversations, {tokens} tokens",
+        n=formatting.format_count(result.examples),
+        tokens=formatting.format_magnitude(result.trained_tokens),
     )
-    for one in numbers:
-        for table, fit in one.tables.items():
-            left = fit.residual_heldout if fit.residual_heldout is not None else fit.residual
-            if one.method == "conversion" and left is not None:
-                told = {"text": text, "share": rounding.percent(left, 0), "table": table}
-                if fit.residual_heldout is None:
-                    return say("{text}; of the difference to close, {share} is left on fitted rows ({table}).", **told)
-                return say("{text}; of the difference to close, {share} is left on rows not fitted ({table}).", **told)
+    return _append_loss(text, result.losses)
+
+
+def _describe_calibration(results: Sequence[CalibrationResult], _: str) -> str:
+    result = results[0]
+    text = gettext(
+        "{kept} of {answers} answers of the instruct model kept",
+        kept=formatting.format_count(result.kept_answers),
+        answers=formatting.format_count(result.answers),
+    )
+    if copy_tasks := result.examples - result.kept_answers:
+        text += gettext(", {n} copy tasks", n=formatting.format_count(copy_tasks))
+    return _append_loss(text, result.losses)
+
+
+def _describe_propagation(results: Sequence[PropagationResult], _: str) -> str:
+    methods = ", ".join(result.method for result in results)
+    text = ngettext("{n} model: {methods}", "{n} models: {methods}", len(results), methods=methods)
+    fits = [item for result in results if result.method == "conversion" for item in result.fits.items()]
+    for matrix, fit in fits:
+        if fit.residual_heldout is not None:
+            return gettext(
+                "{text}; residual on held-out rows: {residual} ({matrix}).",
+                text=text,
+                residual=formatting.format_percent(fit.residual_heldout, 0),
+                matrix=matrix,
+            )
+        if fit.residual is not None:
+            return gettext(
+                "{text}; residual on fitted rows: {residual} ({matrix}).",
+                text=text,
+                residual=formatting.format_percent(fit.residual, 0),
+                matrix=matrix,
+            )
     return f"{text}."
 
 
-def _evaluated(numbers: Sequence[Evaluated], _: str) -> str:
-    models = numbers[0].models
+def _describe_evaluation(results: Sequence[EvaluationResult], _: str) -> str:
+    models = results[0].models
     scores = [score for model in models.values() if model.skills and (score := model.skills.get("all"))]
-    text = many("{n} model", "{n} models", len(models))
+    text = ngettext("{n} model", "{n} models", len(models))
     if not scores:
         return f"{text}."
-    return say("{text}, {items} skill items each.", text=text, items=rounding.count(max(one.items for one in scores)))
+    items = formatting.format_count(max(score.items for score in scores))
+    return gettext("{text}, {items} skill items each.", text=text, items=items)
 
 
-def _with_loss(text: str, losses: Sequence[Loss]) -> str:
+def _append_loss(text: str, losses: Sequence[LossPoint]) -> str:
     if not losses:
         return f"{text}."
-    first, last = rounding.decimal(losses[0].loss), rounding.decimal(losses[-1].loss)
-    return say("{text}; loss {first} → {last}.", text=text, first=first, last=last)
+    first, last = formatting.format_decimal(losses[0].loss), formatting.format_decimal(losses[-1].loss)
+    return gettext("{text}; loss {first} → {last}.", text=text, first=first, last=last)
 
 
-_SENTENCES: dict[type, Callable[[Any, str], str]] = {
-    Collected: _collected,
-    Retokenized: _retokenized,
-    Initialized: _initialized,
-    Pretrained: _pretrained,
-    Tuned: _tuned,
-    Propagated: _propagated,
-    Calibrated: _calibrated,
-    Evaluated: _evaluated,
+_DESCRIBERS: Mapping[str, Callable[[Any, str], str]] = {
+    "collect": _describe_collection,
+    "retokenize": _describe_retokenization,
+    "initialize": _describe_initialization,
+    "pretrain": _describe_pretraining,
+    "tune": _describe_tuning,
+    "propagate": _describe_propagation,
+    "calibrate": _describe_calibration,
+    "evaluate": _describe_evaluation,
 }
+"""By stage; a stage without an entry has no sentence."""

@@ -1,76 +1,89 @@
-"""What a new vocabulary changed: how much text a token holds, the same texts in tokens, and what was proved."""
+"""The vocabulary section of the page: characters per token, example texts in tokens, and the checks that passed."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from lep.reporting import formatting as rounding
-from lep.reporting.i18n import say
-from lep.reporting.run_data import Facts
-from lep.results.stages import Retokenized
+from lep.reporting import formatting
+from lep.reporting.i18n import gettext
+from lep.reporting.run_data import RunData
+from lep.results.stages import RetokenizationResult
 
-_MARKS = str.maketrans({" ": "·", "\n": "↵", "\r": "␍", "\t": "⇥"})
-_BYTE = re.compile(r"\\x([0-9a-f]{2})")
+_VISIBLE_WHITESPACE = str.maketrans({" ": "·", "\n": "↵", "\r": "␍", "\t": "⇥"})
+_ESCAPED_BYTE = re.compile(r"\\x([0-9a-f]{2})")
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class VocabularySummary:
     """One vocabulary, as the page shows it."""
 
     key: str
-    numbers: Retokenized
-    proofs: tuple[tuple[bool, str], ...]
-    """Whether each promise holds, and what it says."""
+    result: RetokenizationResult
+    checks: tuple[tuple[bool, str], ...]
+    """For each check whether it passed, and its description."""
 
     @property
-    def densest(self) -> float:
-        """Symbols per token of the longest bar."""
-        return max((max(c.before, c.after) for c in self.numbers.symbols_per_token.values()), default=0.0) or 1.0
+    def max_characters_per_token(self) -> float:
+        """The value of the longest bar."""
+        return max((max(c.before, c.after) for c in self.result.characters_per_token.values()), default=0.0) or 1.0
 
 
 @dataclass(frozen=True)
-class Part:
-    """Of a token: text with its white space made visible, or the digits of a byte that is only part of a character."""
+class TokenFragment:
+    """Part of a token: text with visible white space, or the hexadecimal digits of a byte inside a character."""
 
     text: str = ""
-    digits: str = ""
+    byte_hex: str = ""
 
 
-def vocabularies(facts: Facts) -> list[Vocabulary]:
-    """Those that the run made."""
+def summarize_vocabularies(run_data: RunData) -> list[VocabularySummary]:
+    """Return the vocabularies that the run made."""
     return [
-        Vocabulary(room.key, numbers, tuple(_proofs(numbers, _promises()))) for room, numbers in facts.of(Retokenized)
+        VocabularySummary(stage.key, result, tuple(_describe_checks(result, _check_descriptions())))
+        for stage, result in run_data.find_results(RetokenizationResult)
     ]
 
 
-def parts(token: str) -> list[Part]:
-    """A token as it is shown."""
-    found = [
-        Part(digits=part) if index % 2 else Part(part.translate(_MARKS))
-        for index, part in enumerate(_BYTE.split(token))
+def split_token(token: str) -> list[TokenFragment]:
+    r"""Split a token into text and escaped bytes.
+
+    Args:
+        token: The token; bytes inside a character are escaped as `\xd0`.
+
+    Returns:
+        The fragments, with visible white space.
+
+    Example:
+        >>> split_token(r" о\xd0")
+        [TokenFragment(text='·о', byte_hex=''), TokenFragment(text='', byte_hex='d0')]
+    """
+    fragments = [
+        TokenFragment(byte_hex=part) if index % 2 else TokenFragment(part.translate(_VISIBLE_WHITESPACE))
+        for index, part in enumerate(_ESCAPED_BYTE.split(token))
         if part
     ]
-    return found or [Part("∅")]
+    return fragments or [TokenFragment("∅")]
 
 
-def _proofs(numbers: Retokenized, promises: dict[str, str]) -> Iterator[tuple[bool, str]]:
-    for proof in numbers.proofs:
-        if proof.promised:
-            counts = {"held": rounding.count(proof.held), "of": rounding.count(proof.of)}
-            yield proof.held == proof.of, say("{held} of {of} {promise}", promise=promises[proof.name], **counts)
+def _describe_checks(result: RetokenizationResult, descriptions: Mapping[str, str]) -> Iterator[tuple[bool, str]]:
+    for check in result.checks:
+        if check.required:
+            counts = {"passed": formatting.format_count(check.passed), "total": formatting.format_count(check.total)}
+            description = descriptions.get(check.name, check.name)
+            yield check.passed == check.total, gettext("{passed} of {total} {check}", check=description, **counts)
 
 
-def _promises() -> dict[str, str]:
-    """What each proof of a vocabulary says, after its count."""
+def _check_descriptions() -> dict[str, str]:
+    """Return what each check of a vocabulary says, after its counts."""
     return {
-        "reachable": say("new tokens can be reached from their own bytes"),
-        "old_ids": say("old tokens keep their ids"),
-        "special_ids": say("special tokens keep their ids"),
-        "special_tokens": say("special tokens are carried over"),
-        "settings": say("of normalizer, pre-tokenizer and decoder are the base's"),
-        "base_ids": say("texts, with each new token spelt in its pieces, give the base tokenizer's ids"),
-        "round_trips": say("texts come back from their tokens as they do from the base's"),
-        "sentencepiece": say("texts get the same tokens from tokenizer.model"),
+        "reachable": gettext("new tokens can be produced from their own bytes"),
+        "old_ids": gettext("old tokens keep their ids"),
+        "special_ids": gettext("special tokens keep their ids"),
+        "special_tokens": gettext("special tokens are carried over"),
+        "settings": gettext("components equal the base's (normalizer, pre-tokenizer, decoder)"),
+        "base_ids": gettext("texts, with each new token replaced by its old tokens, give the base tokenizer's ids"),
+        "round_trips": gettext("texts are decoded as by the base tokenizer"),
+        "sentencepiece": gettext("texts get the same tokens from tokenizer.model"),
     }

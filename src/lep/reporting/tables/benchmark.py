@@ -1,4 +1,4 @@
-"""The benchmark's tables: models by groups, tasks by models, each score with its interval and what it is worth."""
+"""Tables of the benchmark: models by groups and tasks by models, each score with its interval and verdict."""
 
 from __future__ import annotations
 
@@ -6,109 +6,120 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from lep.reporting import formatting as rounding
-from lep.reporting.i18n import many, say
-from lep.reporting.tables.cells import NOTHING, Grid, Line, Marked, marked
-from lep.results.efficiency import Change, Value
-from lep.results.evaluation import COLUMNS, PREFIX, Benchmark, Benchmarked, Estimate
+from lep.reporting import formatting
+from lep.reporting.i18n import gettext, ngettext
+from lep.reporting.tables.cells import EMPTY_CELL, Cell, ComparisonTable, Row, build_cell
+from lep.results.evaluation import BENCHMARK_COLUMNS, TASK_PREFIX, BenchmarkResults, ModelBenchmarkScores, ScoreEstimate
+from lep.results.statistics import Difference, MeasuredValue
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What to show of the benchmark."""
+class BenchmarkTables:
+    """The tables of the benchmark and their remarks."""
 
     reference: str
-    """The model that the others are compared with; empty when there is only one."""
-    groups: Grid
-    """Models by averages."""
-    tasks: Grid
-    """Tasks by models."""
+    """The model that the others are compared with; empty if there is only one."""
+    group_table: ComparisonTable
+    """Models × averages."""
+    task_table: ComparisonTable
+    """Tasks × models."""
     remarks: tuple[str, ...]
-    """What the numbers leave out, a sentence each."""
+    """Restrictions of the numbers, one sentence each."""
 
 
-def scores(benchmark: Benchmark) -> Scores:
-    """The benchmark in tables."""
-    found = benchmark.models
-    columns = tuple(column for column in COLUMNS if any(column in model.averages for model in found.values()))
-    tasks = dict.fromkeys(task for model in found.values() for task in model.tasks)
-    return Scores(
-        next((changes.against for changes in benchmark.differences.values()), ""),
-        Grid(say("By group"), columns, tuple(_model(name, columns, benchmark) for name in found)),
-        Grid(say("Task by task"), tuple(found), tuple(_task(task, benchmark) for task in tasks)),
-        tuple(_remarks(benchmark)),
+def build_benchmark_tables(benchmark: BenchmarkResults) -> BenchmarkTables:
+    """Build the tables of the benchmark."""
+    models = benchmark.models
+    columns = tuple(
+        column for column in BENCHMARK_COLUMNS if any(column in model.averages for model in models.values())
+    )
+    tasks = dict.fromkeys(task for model in models.values() for task in model.tasks)
+    group_rows = tuple(_build_model_row(name, columns, benchmark) for name in models)
+    task_rows = tuple(_build_task_row(task, benchmark) for task in tasks)
+    return BenchmarkTables(
+        next((differences.reference for differences in benchmark.differences.values()), ""),
+        ComparisonTable(gettext("By group"), columns, group_rows),
+        ComparisonTable(gettext("By task"), tuple(models), task_rows),
+        tuple(_write_remarks(benchmark)),
     )
 
 
-def _model(name: str, columns: tuple[str, ...], benchmark: Benchmark) -> Line:
-    model, changes = benchmark.models[name], benchmark.differences.get(name)
-    changed = changes.averages if changes else {}
-    cells = tuple(_scored(model.averages.get(column), changed.get(column)) for column in columns)
-    template = say("chat template") if model.chat_template else say("no chat template")
-    note = say("{n}-shot, {template}", n=model.shots, template=template)
-    return Line(name, note, cells)
+def _build_model_row(name: str, columns: tuple[str, ...], benchmark: BenchmarkResults) -> Row:
+    model, differences = benchmark.models[name], benchmark.differences.get(name)
+    changes = differences.averages if differences else {}
+    cells = tuple(_build_score_cell(model.averages.get(column), changes.get(column)) for column in columns)
+    template = gettext("chat template") if model.chat_template else gettext("no chat template")
+    return Row(name, gettext("{n}-shot, {template}", n=model.num_fewshot, template=template), cells)
 
 
-def _task(task: str, benchmark: Benchmark) -> Line:
+def _build_task_row(task: str, benchmark: BenchmarkResults) -> Row:
     cells, items, group = [], 0, ""
     for name, model in benchmark.models.items():
-        found, changes = model.tasks.get(task), benchmark.differences.get(name)
-        if found is None:
-            cells.append(NOTHING)
+        score, differences = model.tasks.get(task), benchmark.differences.get(name)
+        if score is None:
+            cells.append(EMPTY_CELL)
             continue
-        group, items = found.group, max(items, found.items)
-        change = changes.tasks.get(task) if changes else None
-        cells.append(Marked(say("no score")) if found.error else _scored(found.estimate, change))
-    note = many("{group}, {n} item", "{group}, {n} items", items, group=group)
-    return Line(task.removeprefix(PREFIX).replace("_", " "), note, tuple(cells))
+        group, items = score.group, max(items, score.items)
+        change = differences.tasks.get(task) if differences else None
+        cells.append(Cell(gettext("no score")) if score.error else _build_score_cell(score.estimate, change))
+    note = ngettext("{group}, {n} item", "{group}, {n} items", items, group=group)
+    return Row(task.removeprefix(TASK_PREFIX).replace("_", " "), note, tuple(cells))
 
 
-def _scored(found: Estimate | None, change: Change | None) -> Marked:
-    if found is None:
-        return NOTHING
-    cell = marked(Value(found.score, found.interval), change, rounding.score)
-    return replace(cell, value=f"{cell.value}*") if found.missing else cell
+def _build_score_cell(estimate: ScoreEstimate | None, change: Difference | None) -> Cell:
+    if estimate is None:
+        return EMPTY_CELL
+    cell = build_cell(MeasuredValue(estimate.score, estimate.interval), change, formatting.format_score)
+    return replace(cell, value=f"{cell.value}*") if estimate.missing else cell
 
 
-def _remarks(benchmark: Benchmark) -> Iterator[str]:
-    asked = benchmark.settings
-    if asked.limit is not None:
-        yield many(
-            "Only the first item of each task was asked: a quick look, not the benchmark.",
-            "Only the first {n} items of each task were asked: a quick look, not the benchmark.",
-            asked.limit,
+def _write_remarks(benchmark: BenchmarkResults) -> Iterator[str]:
+    protocol = benchmark.settings
+    if protocol.limit is not None:
+        yield ngettext(
+            "Only the first item of each task was used. This is a quick check, not the full benchmark.",
+            "Only the first {n} items of each task were used. This is a quick check, not the full benchmark.",
+            protocol.limit,
         )
-    if asked.data is not None:
-        yield say("The items were read from {folder}.", folder=asked.data)
-    if asked.variant != "paper":
-        yield say(
-            "Variant “{variant}”: where the paper's text and its scripts differ, scored as the scripts did.",
-            variant=asked.variant,
+    if protocol.data is not None:
+        yield gettext("The items were read from {folder}.", folder=protocol.data)
+    if protocol.variant != "paper":
+        yield gettext(
+            "Variant “{variant}”: where the paper's text and scripts differ, scores follow the scripts.",
+            variant=protocol.variant,
         )
-    for missing, names in _alike(benchmark, lambda model: [model.missing] if model.missing else []):
-        yield say("* {names}: no score of {tasks}; averages are of the others.", names=names, tasks=_listed(missing))
-    for (reason, tasks), names in _alike(benchmark, _failures):
-        yield say("{names}: no score of {tasks}: {reason}", names=names, tasks=_listed(tasks), reason=reason)
+    for missing, names in _group_models(benchmark, lambda model: [model.missing] if model.missing else []):
+        yield gettext(
+            "* {names}: no score for {tasks}; averages are over the other tasks.",
+            names=names,
+            tasks=_join_task_names(missing),
+        )
+    for (reason, tasks), names in _group_models(benchmark, _group_failures):
+        yield gettext(
+            "{names}: no score for {tasks}: {reason}", names=names, tasks=_join_task_names(tasks), reason=reason
+        )
     if len({model.missing for model in benchmark.models.values()}) > 1:
-        yield say("Not all models have a score of the same tasks: a difference is over those that both have.")
+        yield gettext("Not all models have scores for the same tasks. Differences are over the tasks that both have.")
 
 
-def _failures(model: Benchmarked) -> list[tuple[str, tuple[str, ...]]]:
-    """Tasks that failed for the same reason, together."""
+def _group_failures(model: ModelBenchmarkScores) -> list[tuple[str, tuple[str, ...]]]:
+    """Return each reason of a failure with its tasks."""
     reasons = dict.fromkeys(task.error for task in model.tasks.values() if task.error)
     return [(reason, tuple(name for name, task in model.tasks.items() if task.error == reason)) for reason in reasons]
 
 
-def _alike(benchmark: Benchmark, say: Callable[[Benchmarked], Sequence[T]]) -> list[tuple[T, str]]:
-    """What there is to say of models, said once of all that it is true of."""
-    found: dict[T, list[str]] = {}
+def _group_models(
+    benchmark: BenchmarkResults, list_remarks: Callable[[ModelBenchmarkScores], Sequence[T]]
+) -> list[tuple[T, str]]:
+    """Return each remark with the names of all models that it holds for."""
+    names_by_remark: dict[T, list[str]] = {}
     for name, model in benchmark.models.items():
-        for said in say(model):
-            found.setdefault(said, []).append(name)
-    return [(said, ", ".join(names)) for said, names in found.items()]
+        for remark in list_remarks(model):
+            names_by_remark.setdefault(remark, []).append(name)
+    return [(remark, ", ".join(names)) for remark, names in names_by_remark.items()]
 
 
-def _listed(tasks: Sequence[str]) -> str:
-    return ", ".join(task.removeprefix(PREFIX) for task in tasks)
+def _join_task_names(tasks: Sequence[str]) -> str:
+    return ", ".join(task.removeprefix(TASK_PREFIX) for task in tasks)

@@ -1,85 +1,101 @@
-"""What a table says: a rounded measure, its interval, and how it compares with the reference's."""
+"""Cells of comparison tables: a rounded measure, its interval, and the change against the reference."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from lep.reporting import formatting as rounding
-from lep.reporting.i18n import say
-from lep.results.efficiency import Change, Ratio, Value
+from lep.reporting import formatting
+from lep.reporting.i18n import gettext
+from lep.results.statistics import Difference, MeasuredValue, Ratio
 
 
 @dataclass(frozen=True)
-class Marked:
-    """A measure, rounded."""
+class Cell:
+    """A measure as text."""
 
     value: str
     interval: str = ""
     change: str = ""
-    """Against the reference; empty for the reference itself."""
+    """Difference or ratio to the reference; empty for the reference itself."""
     verdict: str = ""
-    """better · worse · noise; empty where there is no interval to tell by."""
+    """better · worse · noise; empty where there is no interval."""
 
     def __str__(self) -> str:
-        """For a terminal."""
+        """Format the cell for a terminal."""
         first = f"{self.value} ({self.interval})" if self.interval else self.value
-        return f"{first}\n{self.change} {told(self.verdict)}".rstrip() if self.change else first
+        return f"{first}\n{self.change} {verdict_label(self.verdict)}".rstrip() if self.change else first
 
 
 @dataclass(frozen=True)
-class Line:
+class Row:
     """A model, or a task."""
 
     name: str
     note: str
-    cells: tuple[Marked, ...]
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Lines by columns."""
+class ComparisonTable:
+    """Rows × columns, with a title."""
 
     title: str
     columns: tuple[str, ...]
-    lines: tuple[Line, ...]
+    rows: tuple[Row, ...]
 
 
-NOTHING = Marked(rounding.NOTHING)
+EMPTY_CELL = Cell(formatting.NOT_MEASURED)
 
 
-def marked(
-    found: Value | None, change: Change | Ratio | None, show: Callable[[float | None], str], *, higher: bool = True
-) -> Marked:
-    """A measure as a cell.
+def build_cell(
+    measure: MeasuredValue | None,
+    change: Difference | Ratio | None,
+    formatter: formatting.Formatter,
+    *,
+    higher_is_better: bool = True,
+) -> Cell:
+    """Format a measure and its change as a cell.
 
     Args:
-        found: none: a dash.
-        change: against the reference.
-        show: rounds it.
-        higher: whether more is better.
+        measure: The measure; None gives an empty cell.
+        change: Difference or ratio to the reference; None for the reference itself.
+        formatter: Rounds the measure.
+        higher_is_better: Whether a larger measure is better.
+
+    Returns:
+        The cell, with a verdict where the change has an interval.
     """
-    if found is None:
-        return NOTHING
-    interval = f"{show(found.interval[0])}–{show(found.interval[1])}" if found.interval else ""
+    if measure is None:
+        return EMPTY_CELL
+    interval = formatting.format_interval(measure.interval, formatter) if measure.interval else ""
     if change is None:
-        return Marked(show(found.value), interval)
-    told = rounding.ratio(change.ratio, 1) if isinstance(change, Ratio) else rounding.signed(change.difference, show)
-    return Marked(show(found.value), interval, told, verdict(change, higher=higher))
+        return Cell(formatter(measure.value), interval)
+    change_text = (
+        formatting.format_ratio(change.ratio, 1)
+        if isinstance(change, Ratio)
+        else formatting.format_signed(change.difference, formatter)
+    )
+    verdict = classify_change(change, higher_is_better=higher_is_better)
+    return Cell(formatter(measure.value), interval, change_text, verdict)
 
 
-def told(verdict: str) -> str:
-    """A verdict in the reader's language."""
-    words = {"better": say("better"), "worse": say("worse"), "noise": say("noise"), "the same": say("the same")}
-    return words.get(verdict, "")
+def verdict_label(verdict: str) -> str:
+    """Translate a verdict; an empty text for an empty verdict."""
+    labels = {
+        "better": gettext("better"),
+        "worse": gettext("worse"),
+        "noise": gettext("noise"),
+        "the same": gettext("the same"),
+    }
+    return labels.get(verdict, "")
 
 
-def verdict(change: Change | Ratio, *, higher: bool = True) -> str:
-    """Noise where the interval holds what would be no difference; empty without an interval."""
+def classify_change(change: Difference | Ratio, *, higher_is_better: bool = True) -> str:
+    """Return `better` or `worse`; `noise` if the interval contains no change; an empty text without an interval."""
     if change.interval is None:
         return ""
-    none = 1.0 if isinstance(change, Ratio) else 0.0
+    no_change = 1.0 if isinstance(change, Ratio) else 0.0
     low, high = change.interval
-    if low <= none <= high:
+    if low <= no_change <= high:
         return "noise"
-    return "better" if (low > none) == higher else "worse"
+    return "better" if (low > no_change) == higher_is_better else "worse"

@@ -1,86 +1,105 @@
-"""Speed and memory in tables: what a token of each kind of text is worth, and what it costs."""
+"""Tables of speed and memory: per kind of text, and for the model alone."""
 
 from __future__ import annotations
 
-from lep.reporting import formatting as rounding
-from lep.reporting.i18n import language_name, say
-from lep.reporting.tables.cells import NOTHING, Grid, Line, Marked, marked
-from lep.results.efficiency import Efficiency, Efficient, Ratio, Ratios, Value
+from lep.reporting import formatting
+from lep.reporting.i18n import gettext, language_name
+from lep.reporting.tables.cells import EMPTY_CELL, Cell, ComparisonTable, Row, build_cell
+from lep.results.efficiency import EfficiencyRatios, EfficiencyResults, ModelEfficiency
+from lep.results.statistics import MeasuredValue, Ratio
 
 
-def reference(efficiency: Efficiency) -> str:
-    """The model that the others are compared with; empty when there is only one."""
-    return next((ratios.against for ratios in efficiency.ratios.values()), "")
+def find_reference(efficiency: EfficiencyResults) -> str:
+    """Return the model that the others are compared with; an empty text if there is only one."""
+    return next((ratios.reference for ratios in efficiency.ratios.values()), "")
 
 
-def by_text(efficiency: Efficiency) -> list[Grid]:
-    """Models by measures, a table for each kind of text; first the one that was read when speed was measured."""
+def build_text_tables(efficiency: EfficiencyResults) -> list[ComparisonTable]:
+    """Build a table of models × measures for each kind of text, the one that speed was measured on first."""
     texts = dict.fromkeys((efficiency.settings.language, *(t for m in efficiency.models.values() for t in m.texts)))
     columns = (
-        say("symbols per token"),
-        say("bytes per token"),
-        say("reading, characters/s"),
-        say("writing, characters/s"),
-        say("cache of 1,000 characters"),
-        say("context, characters"),
+        gettext("characters per token"),
+        gettext("bytes per token"),
+        gettext("prefill, characters/s"),
+        gettext("generation, characters/s"),
+        gettext("KV cache of 1,000 characters"),
+        gettext("context, characters"),
     )
     return [
-        Grid(language_name(text), columns, tuple(_of_text(name, text, efficiency) for name in efficiency.models))
+        ComparisonTable(
+            language_name(text), columns, tuple(_build_text_row(name, text, efficiency) for name in efficiency.models)
+        )
         for text in texts
     ]
 
 
-def by_model(efficiency: Efficiency) -> Grid:
-    """What does not depend on the text."""
-    columns = (say("weights"), say("context, tokens"), say("reading, tokens/s"), say("writing, tokens/s"))
-    lines = (_of_model(name, model, efficiency.ratios.get(name)) for name, model in efficiency.models.items())
-    return Grid(say("Whatever the text"), columns, tuple(lines))
+def build_model_table(efficiency: EfficiencyResults) -> ComparisonTable:
+    """Build the table of what does not depend on the text."""
+    columns = (
+        gettext("weights"),
+        gettext("context, tokens"),
+        gettext("prefill, tokens/s"),
+        gettext("generation, tokens/s"),
+    )
+    rows = (_build_model_row(name, model, efficiency.ratios.get(name)) for name, model in efficiency.models.items())
+    return ComparisonTable(gettext("For any text"), columns, tuple(rows))
 
 
-def how(efficiency: Efficiency) -> str:
-    """How speed was measured."""
-    asked = efficiency.settings
-    return say(
-        "Measured on {device} by turns with the reference (rounds: {rounds}, prompts at once: {prompts}): {read} "
-        "tokens read, {written} written. Characters per second are tokens per second times the symbols of a token of "
-        "the text. It is this machine's speed, on that day.",
-        device=asked.device,
-        rounds=asked.rounds,
-        prompts=asked.prompts,
-        read=rounding.count(asked.prompt_tokens),
-        written=rounding.count(asked.new_tokens),
+def describe_measurement(efficiency: EfficiencyResults) -> str:
+    """Describe how speed was measured."""
+    protocol = efficiency.settings
+    return gettext(
+        "Measured on {device}, in turns with the reference ({rounds} rounds, batch size {batch_size}, {prompt} prompt "
+        "tokens, {generated} generated tokens). Characters per second are tokens per second times characters per token "
+        "of the text. The numbers are valid for this machine at that time.",
+        device=protocol.device,
+        rounds=protocol.rounds,
+        batch_size=protocol.batch_size,
+        prompt=formatting.format_count(protocol.prompt_tokens),
+        generated=formatting.format_count(protocol.generated_tokens),
     )
 
 
-def _of_text(name: str, text: str, efficiency: Efficiency) -> Line:
-    found, ratios = efficiency.models[name].texts.get(text), efficiency.ratios.get(name)
-    if found is None:
-        return Line(name, "", (NOTHING,) * 6)
-    over = ratios.texts.get(text) if ratios else None
+def _build_text_row(name: str, text: str, efficiency: EfficiencyResults) -> Row:
+    measures, model_ratios = efficiency.models[name].texts.get(text), efficiency.ratios.get(name)
+    if measures is None:
+        return Row(name, "", (EMPTY_CELL,) * 6)
+    ratios = model_ratios.texts.get(text) if model_ratios else None
     cells = (
-        marked(found.symbols_per_token, over and over.symbols_per_token, rounding.symbols_per_token),
-        marked(found.bytes_per_token, None, rounding.decimal),
-        marked(found.reading, over and over.reading, rounding.speed),
-        marked(found.writing, over and over.writing, rounding.speed),
-        _plain(found.cache_per_1000_characters, over and over.cache_per_1000_characters, size=True),
-        _plain(found.context_characters, over and over.context_characters),
+        build_cell(
+            measures.characters_per_token,
+            ratios and ratios.characters_per_token,
+            formatting.format_characters_per_token,
+        ),
+        build_cell(measures.bytes_per_token, None, formatting.format_decimal),
+        build_cell(measures.prefill, ratios and ratios.prefill, formatting.format_rate),
+        build_cell(measures.decode, ratios and ratios.decode, formatting.format_rate),
+        _build_exact_cell(
+            measures.kv_cache_bytes_per_1000_characters,
+            ratios and ratios.kv_cache_bytes_per_1000_characters,
+            formatting.format_bytes,
+        ),
+        _build_exact_cell(measures.context_characters, ratios and ratios.context_characters),
     )
-    return Line(name, "", cells)
+    return Row(name, "", cells)
 
 
-def _of_model(name: str, model: Efficient, ratios: Ratios | None) -> Line:
-    speeds = (
-        marked(model.tokens_per_second.get(kind), ratios and ratios.tokens_per_second.get(kind), rounding.speed)
-        for kind in ("reading", "writing")
+def _build_model_row(name: str, model: ModelEfficiency, ratios: EfficiencyRatios | None) -> Row:
+    speed, speed_ratios = model.tokens_per_second, ratios and ratios.tokens_per_second
+    context = _build_exact_cell(model.context.tokens, None)
+    if window := model.context.sliding_window:
+        context = Cell(context.value, gettext("window of {n}", n=formatting.format_count(window)))
+    cells = (
+        _build_exact_cell(model.memory.weight_bytes, ratios and ratios.weight_bytes, formatting.format_bytes),
+        context,
+        build_cell(speed.prefill, speed_ratios and speed_ratios.prefill, formatting.format_rate),
+        build_cell(speed.decode, speed_ratios and speed_ratios.decode, formatting.format_rate),
     )
-    window = model.context.sliding_window
-    context = _plain(model.context.tokens, None)
-    if window:
-        context = Marked(context.value, say("window of {n}", n=rounding.count(window)))
-    return Line(name, "", (_plain(model.memory.weights, ratios and ratios.weights, size=True), context, *speeds))
+    return Row(name, "", cells)
 
 
-def _plain(value: float | None, ratio: Ratio | None, *, size: bool = False) -> Marked:
-    """What is counted, not measured: it has no interval."""
-    show = rounding.memory if size else rounding.count
-    return marked(None if value is None else Value(value), ratio, show)
+def _build_exact_cell(
+    value: float | None, ratio: Ratio | None, formatter: formatting.Formatter = formatting.format_count
+) -> Cell:
+    """Format a value that is counted, not measured: it has no interval."""
+    return build_cell(None if value is None else MeasuredValue(value), ratio, formatter)

@@ -1,137 +1,141 @@
-"""The main table: every model by what was measured. The page and the terminal show this same value."""
+"""The main table of an evaluation: models × measures. The page, the terminal and the model card show the same one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from lep.reporting import formatting as rounding
-from lep.reporting.i18n import say
-from lep.results.efficiency import Ratio
-from lep.results.evaluation import Benchmarked, Evaluated, Model
-from lep.results.stages import parse_evaluation
+from lep.reporting import formatting
+from lep.reporting.i18n import gettext
+from lep.results.evaluation import EvaluationResult, ModelBenchmarkScores, ModelEvaluation
+from lep.results.statistics import Ratio
 
 
 @dataclass(frozen=True)
-class Column:
-    """What a column holds; columns of one measure differ by language."""
+class MainTableColumn:
+    """A column of the main table; columns of one measure differ by language."""
 
     measure: str
     language: str
-    better: str
-    """`higher` or `lower`."""
+    higher_is_better: bool
 
     def __str__(self) -> str:
-        """For a terminal, where a column has one heading."""
+        """Format the heading in one line, for a terminal."""
         return f"{self.measure} {self.language}".strip()
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A rounded number and what it is relative to."""
+class MainTableCell:
+    """A rounded number and a note: its multiple of a reference, or its interval."""
 
     value: str
     note: str = ""
 
     def __str__(self) -> str:
-        """For a terminal: both on one line."""
+        """Format number and note in one line, for a terminal."""
         return f"{self.value} ({self.note})" if self.note else self.value
 
 
 @dataclass(frozen=True)
-class Row:
+class MainTableRow:
     """One model."""
 
     model: str
-    cells: tuple[Cell, ...]
+    cells: tuple[MainTableCell, ...]
 
 
 @dataclass(frozen=True)
 class MainTable:
     """Models × measures, rounded."""
 
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[MainTableColumn, ...]
+    rows: tuple[MainTableRow, ...]
 
 
-def main_table(numbers: Mapping[str, Any] | Evaluated, *, instruct: str | None = None) -> MainTable:
-    """The main table of an evaluation.
+def build_main_table(evaluation: EvaluationResult, *, instruct: str | None = None) -> MainTable:
+    """Build the main table of an evaluation.
 
-    What no model was measured for has no column. Symbols per token and speed are also given as multiples of the first
-    model's; skills as a share of the instruct model's ("kept").
+    A measure that no model has gets no column. Characters per token and speed are also given as multiples of the first
+    model's, skills as a share of the instruct model's ("kept").
 
     Args:
-        numbers: `numbers` of the evaluation's manifest.
-        instruct: the model whose skills are to be kept; none: the one of this name, if there is one.
+        evaluation: Result of `evaluate`.
+        instruct: Name of the model that skills are compared with; None: the model called `instruct`, if there is one.
 
-    Raises:
-        ArtifactError: these are not the numbers of an evaluation.
+    Returns:
+        The table, formatted in the current locale.
     """
-    found = numbers if isinstance(numbers, Evaluated) else parse_evaluation(numbers)
-    kept, (first, base) = found.models.get(instruct or "instruct"), next(iter(found.models.items()))
-    scores = found.benchmark.models if found.benchmark else {}
+    instruct_model = evaluation.models.get(instruct or "instruct")
+    first, base = next(iter(evaluation.models.items()))
+    languages = evaluation.languages()
+    benchmark = evaluation.benchmark.models if evaluation.benchmark else {}
     rows = {
         name: (
-            *(_dense(model, base=base, language=language) for language in found.languages()),
-            *(Cell(rounding.bits_per_byte(model.bits_per_byte.get(language))) for language in found.languages()),
-            _fast(model, base=base, paired=found.times_as_fast(name, against=first)),
-            _skilled(model, kept=None if model is kept else kept),
-            _scored(scores.get(name)),
+            *(_characters_per_token_cell(model, base=base, language=language) for language in languages),
+            *(MainTableCell(formatting.format_bits_per_byte(model.bits_per_byte.get(code))) for code in languages),
+            _speed_cell(model, base=base, paired_ratio=evaluation.compute_speedup(name, reference=first)),
+            _skill_cell(model, instruct=None if model is instruct_model else instruct_model),
+            _benchmark_cell(benchmark.get(name)),
         )
-        for name, model in found.models.items()
+        for name, model in evaluation.models.items()
     }
-    columns = _columns(found.languages())
-    measured = [i for i in range(len(columns)) if any(cells[i].value != rounding.NOTHING for cells in rows.values())]
+    columns = _build_columns(languages)
+    measured = [
+        i for i in range(len(columns)) if any(cells[i].value != formatting.NOT_MEASURED for cells in rows.values())
+    ]
     return MainTable(
         tuple(columns[i] for i in measured),
-        tuple(Row(name, tuple(cells[i] for i in measured)) for name, cells in rows.items()),
+        tuple(MainTableRow(name, tuple(cells[i] for i in measured)) for name, cells in rows.items()),
     )
 
 
-def _columns(languages: tuple[str, ...]) -> tuple[Column, ...]:
+def _build_columns(languages: tuple[str, ...]) -> tuple[MainTableColumn, ...]:
+    characters_per_token, bits_per_byte = gettext("characters per token"), gettext("bits per byte")
     return (
-        *(Column(say("symbols per token"), language, "higher") for language in languages),
-        *(Column(say("bits per byte"), language, "lower") for language in languages),
-        Column(say("characters per second"), "", "higher"),
-        Column(say("skills"), "", "higher"),
-        Column("Darumeru", "", "higher"),
+        *(MainTableColumn(characters_per_token, language, higher_is_better=True) for language in languages),
+        *(MainTableColumn(bits_per_byte, language, higher_is_better=False) for language in languages),
+        MainTableColumn(gettext("characters per second"), "", higher_is_better=True),
+        MainTableColumn(gettext("skills"), "", higher_is_better=True),
+        MainTableColumn("Darumeru", "", higher_is_better=True),
     )
 
 
-def _dense(model: Model, *, base: Model, language: str) -> Cell:
-    value = model.symbols_per_token.get(language)
-    times = rounding.ratio(value, base.symbols_per_token.get(language))
-    return Cell(rounding.symbols_per_token(value), _telling(times, model, base))
+def _characters_per_token_cell(model: ModelEvaluation, *, base: ModelEvaluation, language: str) -> MainTableCell:
+    value = model.characters_per_token.get(language)
+    ratio = formatting.format_ratio(value, base.characters_per_token.get(language))
+    return MainTableCell(formatting.format_characters_per_token(value), _ratio_note(ratio, model, base))
 
 
-def _fast(model: Model, *, base: Model, paired: Ratio | None) -> Cell:
-    """The multiple is that of speeds measured by turns, where they were."""
+def _speed_cell(model: ModelEvaluation, *, base: ModelEvaluation, paired_ratio: Ratio | None) -> MainTableCell:
+    """Format the speed; the multiple is the ratio that was measured in turns, where there is one."""
     if model.speed is None:
-        return Cell(rounding.NOTHING)
-    whole = base.speed.characters_per_second if base.speed else None
-    times = rounding.ratio(paired.ratio, 1) if paired else rounding.ratio(model.speed.characters_per_second, whole)
-    return Cell(rounding.speed(model.speed.characters_per_second), _telling(times, model, base))
+        return MainTableCell(formatting.NOT_MEASURED)
+    speed, base_speed = model.speed.characters_per_second, base.speed.characters_per_second if base.speed else None
+    ratio = formatting.format_ratio(*((paired_ratio.ratio, 1) if paired_ratio else (speed, base_speed)))
+    return MainTableCell(formatting.format_rate(speed), _ratio_note(ratio, model, base))
 
 
-def _skilled(model: Model, *, kept: Model | None) -> Cell:
+def _skill_cell(model: ModelEvaluation, *, instruct: ModelEvaluation | None) -> MainTableCell:
     score = (model.skills or {}).get("all")
     if score is None:
-        return Cell(rounding.NOTHING)
-    note = rounding.interval(score.low, score.high)
-    whole = (kept.skills or {}).get("all") if kept else None
-    if whole and whole.accuracy:
-        note += say(", {share} kept", share=rounding.percent(score.accuracy / whole.accuracy, 0))
-    return Cell(rounding.percent(score.accuracy), note)
+        return MainTableCell(formatting.NOT_MEASURED)
+    note = formatting.format_percent_interval(score.low, score.high)
+    instruct_score = (instruct.skills or {}).get("all") if instruct else None
+    if instruct_score and instruct_score.accuracy:
+        share = formatting.format_percent(score.accuracy / instruct_score.accuracy, 0)
+        note += gettext(", {share} kept", share=share)
+    return MainTableCell(formatting.format_percent(score.accuracy), note)
 
 
-def _scored(found: Benchmarked | None) -> Cell:
-    """The Micro-Avg, if it is that of all tasks."""
-    if found is None or found.micro is None or found.micro.missing:
-        return Cell(rounding.NOTHING)
-    return Cell(rounding.score(found.micro.score), "–".join(map(rounding.score, found.micro.interval)))
+def _benchmark_cell(scores: ModelBenchmarkScores | None) -> MainTableCell:
+    """Format the Micro-Avg, if no task is missing from it."""
+    if scores is None or scores.micro_average is None or scores.micro_average.missing:
+        return MainTableCell(formatting.NOT_MEASURED)
+    average = scores.micro_average
+    return MainTableCell(
+        formatting.format_score(average.score), formatting.format_interval(average.interval, formatting.format_score)
+    )
 
 
-def _telling(note: str, model: Model, base: Model) -> str:
-    """A multiple, unless it says nothing."""
-    return "" if model is base or note in (rounding.NOTHING, rounding.ratio(1, 1)) else note
+def _ratio_note(ratio: str, model: ModelEvaluation, base: ModelEvaluation) -> str:
+    """Return the multiple, except for the base itself and where it is 1."""
+    return "" if model is base or ratio in (formatting.NOT_MEASURED, formatting.format_ratio(1, 1)) else ratio

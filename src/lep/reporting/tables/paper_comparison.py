@@ -1,172 +1,155 @@
-"""Our scores beside the paper's: which of them may be compared, and what differs in how they were measured.
+"""Our benchmark scores and the paper's: which of them are comparable, and how their measurement differs.
 
-Source: arXiv 2412.21140, tables 1 to 4, as `paper_tables.json` has them.
+Source: arXiv 2412.21140, tables 1 to 4, in `paper_tables.json`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib import resources
-from typing import Any
-
-from pydantic import TypeAdapter
 
 from lep.errors import UsageError
-from lep.reporting import formatting as rounding
-from lep.reporting.i18n import say
-from lep.results.evaluation import COLUMNS, MICRO, PREFIX, Asked, Benchmark, Benchmarked, Estimate
+from lep.reporting import formatting
+from lep.reporting.i18n import gettext
+from lep.results.evaluation import (
+    BENCHMARK_COLUMNS,
+    MICRO_AVERAGE,
+    TASK_PREFIX,
+    BenchmarkProtocol,
+    BenchmarkResults,
+    ModelBenchmarkScores,
+)
+from lep.results.report import PaperComparison, ScorePair
 
-_SHOTS = {
+_SHOTS_BY_TABLE = {
     "table1_zero_shot_instruct": 0,
     "table2_few_shot_base": 5,
     "table3_zero_shot_LEP": 0,
     "table4_calibration_of_Conversion_LEP": 0,
 }
-"""Examples that models of each table were shown."""
-_OF_VARIANT = (MICRO, "DaruSum", "DaruCopy-EN", "DaruCopy-RU")
-"""What the two variants score in two ways."""
+"""Few-shot examples in the prompts of each table."""
+_VARIANT_COLUMNS = (MICRO_AVERAGE, "DaruSum", "DaruCopy-EN", "DaruCopy-RU")
+"""Columns that the variants `paper` and `scripts` score differently."""
 
 
 @dataclass(frozen=True)
-class Published:
-    """One row of the paper."""
+class PaperRow:
+    """One row of the paper's tables."""
 
     table: str
-    """The key of its table."""
+    """Key of the table in `paper_tables.json`."""
     shots: int
     scores: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One column: the paper's score and ours."""
-
-    column: str
-    paper: float
-    ours: Estimate | None
-    """None: not measured."""
-    comparable: bool
-    """Whether both were measured in the same way, as far as it is known."""
-
-    @property
-    def shown(self) -> str:
-        """Our score, rounded; with a star when tasks are missing from it."""
-        return (
-            rounding.NOTHING if self.ours is None else rounding.score(self.ours.score) + "*" * bool(self.ours.missing)
-        )
-
-    @property
-    def difference(self) -> float | None:
-        """Ours less the paper's; none where that would compare different things."""
-        return self.ours.score - self.paper if self.ours and self.comparable else None
-
-    @property
-    def within(self) -> bool:
-        """Whether the paper's score lies in the interval of ours."""
-        return self.ours is not None and self.ours.interval[0] <= self.paper <= self.ours.interval[1]
-
-
-@dataclass(frozen=True)
-class Beside:
-    """One of our models beside a row of the paper."""
-
-    model: str
-    row: str
-    table: str
-    pairs: tuple[Pair, ...]
-    remarks: tuple[str, ...]
-    """What differs, in words."""
-
-
 @cache
-def published() -> Mapping[str, Published]:
-    """All rows of the paper's four tables, by name."""
+def load_paper_rows() -> Mapping[str, PaperRow]:
+    """Return all rows of the paper's four tables, by name."""
     data = json.loads((resources.files("lep.reporting.tables") / "paper_tables.json").read_text(encoding="utf-8"))
-    rows: dict[str, Published] = {}
-    for key, shots in _SHOTS.items():
-        for name, scores in data[key].items():
-            if name != "_columns":  # symbols per token stand before the scores in table 2: they are of other text
-                found = dict(zip(COLUMNS, scores[-len(COLUMNS) :], strict=True))
-                rows[name] = Published(key, shots, found)
+    rows: dict[str, PaperRow] = {}
+    for table, shots in _SHOTS_BY_TABLE.items():
+        for name, values in data[table].items():
+            if name != "_columns":  # table 2 has symbols per token before the scores, measured on another text
+                scores = dict(zip(BENCHMARK_COLUMNS, values[-len(BENCHMARK_COLUMNS) :], strict=True))
+                rows[name] = PaperRow(table, shots, scores)
     return rows
 
 
-def beside_paper(benchmark: Benchmark | None, rows: Mapping[str, str]) -> tuple[Beside, ...]:
-    """Our models beside the paper's.
+def compare_with_paper(benchmark: BenchmarkResults | None, rows: Mapping[str, str]) -> tuple[PaperComparison, ...]:
+    """Compare the scores of models with rows of the paper's tables.
 
     Args:
-        benchmark: ours; none: it was not run.
-        rows: the paper's row by the name of our model; a model that is called as a row is compared with it unasked.
+        benchmark: Our scores; None: the benchmark was not run.
+        rows: The paper's row by the name of our model. A model named like a row is always compared with it.
+
+    Returns:
+        One comparison for each named model, in the current locale.
 
     Raises:
-        UsageError: no model, or no row, has such a name; or rows are named and the benchmark was not run.
+        UsageError: A model or a row is unknown; or rows are given and the benchmark was not run.
     """
     if benchmark is None:
         if rows:
-            raise UsageError("report.paper: this evaluation has no benchmark to compare; set evaluate.benchmark")
+            raise UsageError("report.paper_rows: this evaluation has no benchmark to compare; set evaluate.benchmark")
         return ()
-    named = {name: name for name in benchmark.models if name in published()} | dict(rows)
-    for model, row in named.items():
-        _require(model, benchmark.models, place="report.paper", what="model with scores")
-        _require(row, published(), place=f"report.paper.{model}", what="row of the paper's tables")
-    return tuple(_beside(model, benchmark.models[model], row, asked=benchmark.settings) for model, row in named.items())
-
-
-def parse_beside(raw: Sequence[Mapping[str, Any]]) -> tuple[Beside, ...]:
-    """The numbers of `report`'s manifest as values."""
-    return TypeAdapter(tuple[Beside, ...]).validate_python(raw)
-
-
-def _require(name: str, known: Mapping[str, object], *, place: str, what: str) -> None:
-    if name not in known:
-        near = get_close_matches(name, known, n=3, cutoff=0.4)
-        meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; there are: {', '.join(known)}"
-        raise UsageError(f"{place}: no {what} is called {name!r}{meant}")
-
-
-def _beside(model: str, ours: Benchmarked, row: str, *, asked: Asked) -> Beside:
-    theirs = published()[row]
-    unlike = _unlike(ours, theirs, asked=asked)
-    touched = {column for columns in unlike.values() for column in columns}
-    pairs = (
-        Pair(column, score, ours.averages.get(column), comparable=column not in touched)
-        for column, score in theirs.scores.items()
+    row_names = {name: name for name in benchmark.models if name in load_paper_rows()} | dict(rows)
+    for model, row in row_names.items():
+        _require_known_name(model, benchmark.models, setting="report.paper_rows", kind="model with scores")
+        _require_known_name(
+            row, load_paper_rows(), setting=f"report.paper_rows.{model}", kind="row of the paper's tables"
+        )
+    return tuple(
+        _compare_model(model, benchmark.models[model], row, protocol=benchmark.settings)
+        for model, row in row_names.items()
     )
-    return Beside(model, row, _title(theirs.table), tuple(pairs), tuple(unlike))
 
 
-def _title(table: str) -> str:
+def format_pair_score(pair: ScorePair) -> str:
+    """Format our score: a dash if it was not measured, a star if tasks are missing from an average."""
+    if pair.estimate is None:
+        return formatting.NOT_MEASURED
+    return formatting.format_score(pair.estimate.score) + "*" * bool(pair.estimate.missing)
+
+
+def _require_known_name(name: str, known_names: Mapping[str, object], *, setting: str, kind: str) -> None:
+    if name not in known_names:
+        matches = get_close_matches(name, known_names, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(map(repr, matches))}?" if matches else f"known: {', '.join(known_names)}"
+        raise UsageError(f"{setting}: no {kind} is called {name!r}; {hint}")
+
+
+def _compare_model(
+    model: str, scores: ModelBenchmarkScores, row: str, *, protocol: BenchmarkProtocol
+) -> PaperComparison:
+    paper_row = load_paper_rows()[row]
+    differences = _describe_differences(scores, paper_row, protocol=protocol)
+    incomparable = {column for columns in differences.values() for column in columns}
+    pairs = (
+        ScorePair(column, score, scores.averages.get(column), is_comparable=column not in incomparable)
+        for column, score in paper_row.scores.items()
+    )
+    return PaperComparison(model, row, _translate_table_title(paper_row.table), tuple(pairs), tuple(differences))
+
+
+def _translate_table_title(table: str) -> str:
     return {
-        "table1_zero_shot_instruct": say("Table 1: instruct models, 0-shot"),
-        "table2_few_shot_base": say("Table 2: base models, 5-shot"),
-        "table3_zero_shot_LEP": say("Table 3: propagated models, 0-shot"),
-        "table4_calibration_of_Conversion_LEP": say("Table 4: calibration, 0-shot"),
+        "table1_zero_shot_instruct": gettext("Table 1: instruct models, 0-shot"),
+        "table2_few_shot_base": gettext("Table 2: base models, 5-shot"),
+        "table3_zero_shot_LEP": gettext("Table 3: propagated models, 0-shot"),
+        "table4_calibration_of_Conversion_LEP": gettext("Table 4: calibration, 0-shot"),
     }[table]
 
 
-def _unlike(ours: Benchmarked, theirs: Published, *, asked: Asked) -> dict[str, Sequence[str]]:
-    """What differs in words, and the columns that it makes another measure."""
-    found: dict[str, Sequence[str]] = {}
-    if asked.variant != "scripts":
-        remark = say(
-            "The published tables are by the paper's scripts, ours by its text: ROUGE is recall instead of F-measure, "
-            "and a paragraph must be copied whole. benchmark.variant=scripts scores as they did."
-        )
-        found[remark] = _OF_VARIANT
-    if asked.limit is not None:
-        found[say("Ours was asked only the first {n} items of each task.", n=rounding.count(asked.limit))] = COLUMNS
-    if ours.shots != theirs.shots:
-        found[say("Ours was asked {n}-shot, the paper's {m}-shot.", n=ours.shots, m=theirs.shots)] = COLUMNS
-    if not (ours.chat_template or theirs.shots):
-        found[say("Ours was asked without a chat template, the paper's with one.")] = COLUMNS
-    if ours.missing:
-        lacking = (group for group, score in ours.groups.items() if score.missing)
-        tasks = ", ".join(task.removeprefix(PREFIX) for task in ours.missing)
-        found[say("* No score of {tasks}: averages that need them are not compared.", tasks=tasks)] = (MICRO, *lacking)
-    if asked.data is not None:
-        found[say("Our items are from {folder}: whether they are the paper's is not known.", folder=asked.data)] = ()
-    return found
+def _describe_differences(
+    scores: ModelBenchmarkScores, paper_row: PaperRow, *, protocol: BenchmarkProtocol
+) -> dict[str, tuple[str, ...]]:
+    """Return each difference between the two measurements, with the columns that it makes incomparable."""
+    differences: dict[str, tuple[str, ...]] = {}
+    if protocol.variant != "scripts":
+        differences[
+            gettext(
+                "The published scores follow the paper's scripts, ours its text: ROUGE is recall instead of F-measure, "
+                "and a paragraph must be copied completely. benchmark.variant=scripts scores like the scripts."
+            )
+        ] = _VARIANT_COLUMNS
+    if protocol.limit is not None:
+        limit = formatting.format_count(protocol.limit)
+        differences[gettext("Ours used only the first {n} items of each task.", n=limit)] = BENCHMARK_COLUMNS
+    if scores.num_fewshot != paper_row.shots:
+        shots = {"n": scores.num_fewshot, "m": paper_row.shots}
+        differences[gettext("Ours is {n}-shot, the paper's {m}-shot.", **shots)] = BENCHMARK_COLUMNS
+    if not (scores.chat_template or paper_row.shots):
+        differences[gettext("Ours has no chat template, the paper's has one.")] = BENCHMARK_COLUMNS
+    if scores.missing:
+        groups = (group for group, score in scores.groups.items() if score.missing)
+        tasks = ", ".join(task.removeprefix(TASK_PREFIX) for task in scores.missing)
+        remark = gettext("* No score for {tasks}: averages that include them are not compared.", tasks=tasks)
+        differences[remark] = (MICRO_AVERAGE, *groups)
+    if protocol.data is not None:
+        remark = gettext("Our items are from {folder}. They may differ from the paper's.", folder=protocol.data)
+        differences[remark] = ()
+    return differences

@@ -1,100 +1,102 @@
-"""Side effects in tables: what an adaptation does to other languages and abilities."""
+"""Tables of side effects: what an adaptation does to other languages and abilities."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from lep.reporting import formatting as rounding
-from lep.reporting.i18n import language_name, say
-from lep.reporting.tables.cells import NOTHING, Grid, Line, Marked, marked
-from lep.results.efficiency import Affected, SideEffects, Value
+from lep.reporting import formatting
+from lep.reporting.i18n import gettext, language_name
+from lep.reporting.tables.cells import EMPTY_CELL, Cell, ComparisonTable, Row, build_cell
+from lep.results.efficiency import ModelSideEffects, SideEffectResults
+from lep.results.statistics import MeasuredValue
 
-_percent = partial(rounding.percent, places=0)
-
-
-def _points(share: float | None) -> str:
-    """In per cent, without the sign: a difference is one of percentage points."""
-    return rounding.decimal(None if share is None else 100 * share, 0)
+_format_whole_percent = partial(formatting.format_percent, places=0)
 
 
-def reference(effects: SideEffects) -> str:
-    """The model that the others are compared with; empty when there is only one."""
-    return next((less.against for less in effects.differences.values()), "")
+def find_reference(side_effects: SideEffectResults) -> str:
+    """Return the model that the others are compared with; an empty text if there is only one."""
+    return next((differences.reference for differences in side_effects.differences.values()), "")
 
 
-def grids(effects: SideEffects) -> list[Grid]:
-    """Bits per byte, probes, answers in another script; what was not measured is not there."""
-    found = (
-        Grid(say("Bits per byte"), tuple(map(language_name, texts(effects))), tuple(_bits(effects))),
-        _probes(effects),
-        _scripts(effects),
+def build_side_effect_tables(side_effects: SideEffectResults) -> list[ComparisonTable]:
+    """Build the tables of bits per byte, probes and wrong scripts; a table without columns is left out."""
+    tables = (
+        _build_bits_per_byte_table(side_effects),
+        _build_probe_table(side_effects),
+        _build_script_table(side_effects),
     )
-    return [grid for grid in found if grid.columns]
+    return [table for table in tables if table.columns]
 
 
-def texts(effects: SideEffects) -> list[str]:
-    """Languages, and other kinds of text."""
-    return list(dict.fromkeys(text for model in effects.models.values() for text in model.bits_per_byte))
-
-
-def _bits(effects: SideEffects) -> list[Line]:
-    return [
-        Line(
-            name,
-            "",
-            tuple(
-                marked(
-                    model.bits_per_byte.get(text),
-                    effects.differences[name].bits_per_byte.get(text) if name in effects.differences else None,
-                    rounding.bits_per_byte,
-                    higher=False,
-                )
-                for text in texts(effects)
-            ),
-        )
-        for name, model in effects.models.items()
-    ]
-
-
-def _probes(effects: SideEffects) -> Grid:
-    probes = list(dict.fromkeys(probe for model in effects.models.values() for probe in model.probes))
-    lines = tuple(Line(name, "", tuple(_probe(effects, name, probe) for probe in probes)) for name in effects.models)
-    return Grid(say("Probes, % right"), tuple(_name(probe) for probe in probes), lines)
-
-
-def _probe(effects: SideEffects, name: str, probe: str) -> Marked:
-    found, less = effects.models[name].probes.get(probe), effects.differences.get(name)
-    value = Value(found.score, found.interval) if found else None
-    return marked(value, less.probes.get(probe) if less else None, _points)
-
-
-def _scripts(effects: SideEffects) -> Grid:
-    columns = dict.fromkeys(pair for model in effects.models.values() for pair in _pairs(model))
-    lines = (
-        Line(name, "", tuple(_pairs(model).get(column, NOTHING) for column in columns))
-        for name, model in effects.models.items()
+def _build_bits_per_byte_table(side_effects: SideEffectResults) -> ComparisonTable:
+    texts = dict.fromkeys(text for model in side_effects.models.values() for text in model.bits_per_byte)
+    rows = (
+        Row(name, "", tuple(_build_bits_per_byte_cell(side_effects, name, text) for text in texts))
+        for name in side_effects.models
     )
-    return Grid(say("Answers in another script than expected"), tuple(columns), tuple(lines))
+    return ComparisonTable(gettext("Bits per byte"), tuple(map(language_name, texts)), tuple(rows))
 
 
-def _pairs(model: Affected) -> dict[str, Marked]:
-    """By where answers come from and the script that was expected."""
+def _build_bits_per_byte_cell(side_effects: SideEffectResults, name: str, text: str) -> Cell:
+    differences = side_effects.differences.get(name)
+    return build_cell(
+        side_effects.models[name].bits_per_byte.get(text),
+        differences.bits_per_byte.get(text) if differences else None,
+        formatting.format_bits_per_byte,
+        higher_is_better=False,
+    )
+
+
+def _build_probe_table(side_effects: SideEffectResults) -> ComparisonTable:
+    probes = dict.fromkeys(probe for model in side_effects.models.values() for probe in model.probes)
+    rows = (
+        Row(name, "", tuple(_build_probe_cell(side_effects, name, probe) for probe in probes))
+        for name in side_effects.models
+    )
+    return ComparisonTable(gettext("Probes, % correct"), tuple(map(_translate_key, probes)), tuple(rows))
+
+
+def _build_probe_cell(side_effects: SideEffectResults, name: str, probe: str) -> Cell:
+    accuracy, differences = side_effects.models[name].probes.get(probe), side_effects.differences.get(name)
+    measure = MeasuredValue(accuracy.score, accuracy.interval) if accuracy else None
+    return build_cell(measure, differences.probes.get(probe) if differences else None, _format_percentage_points)
+
+
+def _format_percentage_points(share: float | None) -> str:
+    """Format a share in percent without the sign: a difference of shares is one of percentage points."""
+    return formatting.format_decimal(None if share is None else 100 * share, 0)
+
+
+def _build_script_table(side_effects: SideEffectResults) -> ComparisonTable:
+    cells = {name: _build_script_cells(model) for name, model in side_effects.models.items()}
+    columns = dict.fromkeys(column for by_column in cells.values() for column in by_column)
+    rows = (
+        Row(name, "", tuple(by_column.get(column, EMPTY_CELL) for column in columns))
+        for name, by_column in cells.items()
+    )
+    return ComparisonTable(gettext("Answers in another script than expected"), tuple(columns), tuple(rows))
+
+
+def _build_script_cells(model: ModelSideEffects) -> dict[str, Cell]:
+    """Return a cell by source of the answers and expected script."""
     return {
-        f"{_name(source)}, {_name(script)}": marked(Value(share.score, share.interval), None, _percent)
+        f"{_translate_key(source)}, {_translate_key(script)}": build_cell(
+            MeasuredValue(share.score, share.interval), None, _format_whole_percent
+        )
         for source, scripts in model.wrong_script.items()
         for script, share in scripts.items()
     }
 
 
-def _name(key: str) -> str:
-    """What `evaluate` calls a probe, a source of answers or a script, for people."""
+def _translate_key(key: str) -> str:
+    """Translate the name of a probe, of a source of answers or of a script."""
     names = {
-        "arithmetic": say("arithmetic"),
-        "code": say("code"),
-        "skills": say("skills"),
-        "continuations": say("continuations"),
-        "benchmark": say("benchmark"),
-        "Cyrillic": say("Cyrillic"),
-        "Latin": say("Latin"),
+        "arithmetic": gettext("arithmetic"),
+        "code": gettext("code"),
+        "skills": gettext("skills"),
+        "continuations": gettext("continuations"),
+        "benchmark": gettext("benchmark"),
+        "Cyrillic": gettext("Cyrillic"),
+        "Latin": gettext("Latin"),
     }
     return names.get(key, key)

@@ -1,253 +1,251 @@
-"""The advice on a vocabulary's size in words and tables: what the terminal shows and the manifest keeps."""
+"""Tables and sentences of `advise`: the terminal shows both, the manifest keeps the sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from pydantic import TypeAdapter
-
-from lep.core.vocabulary_sizing import DOUBLING, PADDING, SEEN, SEEN_SHARE, WORTH, Model, Point, Recommendation, Text
-from lep.reporting import formatting as rounding
+from lep.core.vocabulary_sizing import (
+    MIN_DOUBLING_GAIN,
+    MIN_OCCURRENCES,
+    MIN_TOTAL_GAIN,
+    MIN_TRAINED_FRACTION,
+    PAD_TO_MULTIPLE_OF,
+)
+from lep.reporting.formatting import (
+    NOT_MEASURED,
+    format_characters_per_token,
+    format_count,
+    format_decimal,
+    format_magnitude,
+    format_percent,
+    format_ratio,
+)
 from lep.reporting.i18n import language_name
-
-
-@dataclass(frozen=True)
-class Advised:
-    """Numbers of `advise`."""
-
-    kind: str
-    tokens: int | None
-    """Tokens of training; None: the corpus, read once."""
-    shares: Mapping[str, float]
-    """Of the mixture's symbols, by language, in any unit."""
-    texts: Mapping[str, Text]
-    """Held out, of the mixture's languages and of others."""
-    model: Model | None
-    points: tuple[Point, ...]
-    """The base first."""
-    recommendation: Recommendation
-
-    @property
-    def base(self) -> Point:
-        """The base as it is."""
-        return self.points[0]
-
-    @property
-    def chosen(self) -> Point:
-        """The recommended size; the base when it is better left alone."""
-        return self.at(self.recommendation.new_tokens)
-
-    def at(self, new_tokens: int) -> Point:
-        """One size."""
-        return next(point for point in self.points if point.new_tokens == new_tokens)
+from lep.results.advice import AdviceResult, LimitingFactor, SizeTradeoff, TextCounts
 
 
 @dataclass(frozen=True)
 class SizeTable:
-    """Sizes × measures, rounded; `marked` is the row of the recommended size."""
+    """Sizes × measures, rounded."""
 
     title: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    marked: int
+    recommended_row: int
+    """Index of the row with the recommended size."""
 
 
-def parse_advised(numbers: Mapping[str, Any]) -> Advised:
-    """The numbers of the manifest as a value."""
-    return TypeAdapter(Advised).validate_python(dict(numbers))
-
-
-def tables(advised: Advised) -> tuple[SizeTable, SizeTable]:
-    """How each size writes the languages, and what it brings and costs."""
-    marked = advised.points.index(advised.chosen)
-    sizes = [rounding.count(point.new_tokens) if point.new_tokens else "none" for point in advised.points]
-    rows = list(zip(sizes, advised.points, strict=True))
-    measures = ("symbols per token", "bytes per token", "tokens per word")
-    written = (f"{language}: {measure}" for language in advised.texts for measure in measures)
-    costs = ("generation", "parameters", "of the model", "memory") if advised.model else ()
+def build_size_tables(result: AdviceResult) -> tuple[SizeTable, SizeTable]:
+    """Build the tables of compression by language and of gains and costs."""
+    recommended = result.points.index(result.recommended)
+    sizes = [format_count(point.new_tokens) if point.new_tokens else "none" for point in result.points]
+    rows = list(zip(sizes, result.points, strict=True))
+    measures = ("characters per token", "bytes per token", "tokens per word")
+    compression = (f"{language}: {measure}" for language in result.texts for measure in measures)
+    costs = ("generation", "parameters", "of the model", "memory") if result.model else ()
+    training = (f"seen {MIN_OCCURRENCES} times", "training tokens needed")
     return (
         SizeTable(
-            "How held-out text is written",
-            ("new tokens", "vocabulary", *written),
-            tuple((size, rounding.count(point.vocabulary_size), *_density_cells(point)) for size, point in rows),
-            marked,
+            "Compression of held-out text",
+            ("new tokens", "vocabulary", *compression),
+            tuple(
+                (size, format_count(point.vocabulary_size), *_build_compression_cells(point)) for size, point in rows
+            ),
+            recommended,
         ),
         SizeTable(
-            "What it brings and costs",
-            ("new tokens", "text shorter by", "prefill", *costs, f"seen {SEEN} times", "training tokens needed"),
-            tuple((size, *_gain_cells(point)) for size, point in rows),
-            marked,
+            "Gains and costs",
+            ("new tokens", "fewer tokens", "prefill", *costs, *training),
+            tuple((size, *_build_gain_cells(point)) for size, point in rows),
+            recommended,
         ),
     )
 
 
-def why(advised: Advised) -> list[str]:
-    """The recommendation and its reasons, a sentence each."""
-    found = advised.recommendation
-    reason = _AGAINST[found.limit](advised, advised.at(found.at))
-    if found.new_tokens:
-        return [_extend(advised), _text(advised), _speed(advised), reason]
-    return ["Do not extend the base for this text.", _already(advised), reason]
+def explain_recommendation(result: AdviceResult) -> tuple[str, ...]:
+    """Explain the recommendation, one sentence for each reason."""
+    recommendation = result.recommendation
+    reason = _LIMIT_EXPLANATIONS[recommendation.limit](result, result.find_point(recommendation.limiting_size))
+    if recommendation.new_tokens:
+        return (_describe_extension(result), _describe_compression(result), _describe_speed(result), reason)
+    return ("Do not extend the base for this text.", _describe_base(result), reason)
 
 
-def assumptions(advised: Advised) -> list[str]:
-    """What the expectations rest on, a sentence each."""
-    model = advised.model
-    found = [
-        f"Measured on held-out text: {', '.join(map(_amount, advised.texts.items()))}.",
-        "Prefill: arithmetic in the layers takes the time, the same for each token, and the head is not needed; its "
-        "speed in characters grows with the symbols of a token.",
-        f"Occurrences are counted in the train half, {_training(advised)}; of the new tokens, "
-        f"{rounding.percent(SEEN_SHARE, 0)} should occur {SEEN} times to be learnt (arXiv 2004.02334).",
-    ]
+def list_assumptions(result: AdviceResult) -> tuple[str, ...]:
+    """List the assumptions behind the expected gains and costs, one sentence each."""
+    model = result.model
+    assumptions = (
+        f"Measured on held-out text: {', '.join(map(_describe_text_amount, result.texts.items()))}.",
+        "Prefill: the time is arithmetic in the layers, equal for each token; the output embeddings are not needed. "
+        "Speed in characters grows with characters per token.",
+        f"Occurrences are counted in the training text, {_describe_training_tokens(result)}. "
+        f"{format_percent(MIN_TRAINED_FRACTION, 0)} of the new tokens should occur at least {MIN_OCCURRENCES} times to "
+        "be trained (arXiv 2004.02334).",
+    )
     if model is None:
-        return [
-            *found,
-            "The base is only a tokenizer: width=4096 tied=false parameters=8.0e9, or what its model has, adds the "
-            "expected speed of generation and what the tables cost.",
-        ]
-    return [
-        *found,
-        "Generation, one text at a time: a token takes the time of reading all weights, "
-        f"{'the one table included' if model.tied else 'the embed table left out'}; its speed in characters grows with "
-        "the symbols of a token and falls with the rows of the head. Attention to earlier tokens is left out: fewer "
-        "tokens make it cheaper.",
-        f"Costs: {'one table' if model.tied else 'two tables'} of width {rounding.count(model.width)}, rows padded to "
-        f"{PADDING}, in bfloat16, in a model of {rounding.magnitude(model.parameters)} parameters.",
-    ]
+        return (
+            *assumptions,
+            "The base is only a tokenizer. Set hidden_size=4096 tie_word_embeddings=false num_parameters=8.0e9, or the "
+            "values of its model, to get the expected speed of generation and the cost of the embeddings.",
+        )
+    return (
+        *assumptions,
+        "Generation, batch size 1: the time per token is the time to read all weights, "
+        f"{'the shared embedding matrix included' if model.tied else 'without the input embeddings'}. Speed in "
+        "characters grows with characters per token and falls with the rows of the output embeddings. Attention to "
+        "earlier tokens is ignored; fewer tokens make it cheaper.",
+        f"Costs: {'one embedding matrix' if model.tied else 'two embedding matrices'} of width "
+        f"{format_count(model.hidden_size)}, rows padded to a multiple of {PAD_TO_MULTIPLE_OF}, in bfloat16, in a "
+        f"model of {format_magnitude(model.num_parameters)} parameters.",
+    )
 
 
-def _amount(item: tuple[str, Text]) -> str:
+def _describe_text_amount(item: tuple[str, TextCounts]) -> str:
     language, text = item
-    return f"{rounding.count(text.symbols)} symbols of {language_name(language)}"
+    return f"{format_count(text.characters)} characters of {language_name(language)}"
 
 
-def _density_cells(point: Point) -> tuple[str, ...]:
-    found = point.languages.values()
-    values = ((one.symbols_per_token, one.bytes_per_token, one.tokens_per_word) for one in found)
-    return tuple(rounding.decimal(value) for language in values for value in language)
+def _build_compression_cells(point: SizeTradeoff) -> tuple[str, ...]:
+    return tuple(
+        format_decimal(value)
+        for language in point.compression.values()
+        for value in (language.characters_per_token, language.bytes_per_token, language.tokens_per_word)
+    )
 
 
-def _gain_cells(point: Point) -> tuple[str, ...]:
+def _build_gain_cells(point: SizeTradeoff) -> tuple[str, ...]:
     cost: tuple[str, ...] = ()
     if point.cost:
         cost = (
-            rounding.ratio(point.generation, 1),
+            format_ratio(point.decode_speedup, 1),
             f"{point.cost.parameters / 1e6:+,.1f} M",
-            f"{100 * point.cost.share:+.1f} %",
+            f"{100 * point.cost.parameter_fraction:+.1f} %",
             f"{point.cost.bytes / 1e6:+,.0f} MB",
         )
     if not point.new_tokens:
-        return (rounding.NOTHING,) * (4 + len(cost))
+        return (NOT_MEASURED,) * (4 + len(cost))
     return (
-        rounding.percent(point.shorter),
-        rounding.ratio(point.prefill, 1),
+        format_percent(point.token_reduction),
+        format_ratio(point.prefill_speedup, 1),
         *cost,
-        rounding.percent(point.learnt),
-        f"{point.enough / 1e6:,.1f} M" if point.enough else "more text",
+        format_percent(point.trained_fraction),
+        f"{point.training_tokens_needed / 1e6:,.1f} M" if point.training_tokens_needed else "more text",
     )
 
 
-def _extend(advised: Advised) -> str:
-    point = advised.chosen
-    new, size = rounding.count(point.new_tokens), rounding.count(point.vocabulary_size)
-    if advised.kind == "optimized":
-        kept = rounding.count(point.vocabulary_size - point.new_tokens)
-        return f"Cut the base to {kept} tokens and extend it by {new}, to {size} in all."
-    return f"Extend the base by {new} tokens, to {size} in all."
+def _describe_extension(result: AdviceResult) -> str:
+    point = result.recommended
+    new, size = format_count(point.new_tokens), format_count(point.vocabulary_size)
+    if result.kind == "optimized":
+        kept = format_count(point.vocabulary_size - point.new_tokens)
+        return f"Prune the base to {kept} tokens and add {new}, {size} in all."
+    return f"Add {new} tokens to the base, {size} in all."
 
 
-def _text(advised: Advised) -> str:
+def _describe_compression(result: AdviceResult) -> str:
+    before = result.base.compression
     changes = [
-        f"{rounding.symbols_per_token(found.symbols_per_token)} symbols per token in {language_name(language)}, "
-        f"before {rounding.symbols_per_token(advised.base.languages[language].symbols_per_token)}"
-        for language, found in advised.chosen.languages.items()
-        if language in advised.shares
+        f"{format_characters_per_token(compression.characters_per_token)} characters per token in "
+        f"{language_name(language)}, before {format_characters_per_token(before[language].characters_per_token)}"
+        for language, compression in result.recommended.compression.items()
+        if language in result.language_weights
     ]
-    return f"The text takes {rounding.percent(advised.chosen.shorter, 0)} fewer tokens: {'; '.join(changes)}."
+    return f"The text takes {format_percent(result.recommended.token_reduction, 0)} fewer tokens: {'; '.join(changes)}."
 
 
-def _speed(advised: Advised) -> str:
-    point = advised.chosen
-    prefill = f"{rounding.decimal(point.prefill)} times as fast"
-    if point.cost is None or point.generation is None:
+def _describe_speed(result: AdviceResult) -> str:
+    point = result.recommended
+    prefill = f"{format_decimal(point.prefill_speedup)} times as fast"
+    if point.cost is None or point.decode_speedup is None:
         return f"Prefill is expected to be {prefill}."
     change = "grow" if point.cost.parameters >= 0 else "shrink"
     return (
-        f"Generation is expected to be {rounding.decimal(point.generation)} times as fast and prefill {prefill}; the "
-        f"tables {change} by {rounding.magnitude(abs(point.cost.parameters))} parameters, "
-        f"{rounding.percent(abs(point.cost.share))} of the model."
+        f"Generation is expected to be {format_decimal(point.decode_speedup)} times as fast and prefill {prefill}; the "
+        f"embeddings {change} by {format_magnitude(abs(point.cost.parameters))} parameters, "
+        f"{format_percent(abs(point.cost.parameter_fraction))} of the model."
     )
 
 
-def _already(advised: Advised) -> str:
-    written = [
-        f"{rounding.symbols_per_token(found.symbols_per_token)} symbols per token in {language_name(language)}"
-        for language, found in advised.base.languages.items()
-        if language in advised.shares
+def _describe_base(result: AdviceResult) -> str:
+    languages = [
+        f"{format_characters_per_token(compression.characters_per_token)} characters per token in "
+        f"{language_name(language)}"
+        for language, compression in result.base.compression.items()
+        if language in result.language_weights
     ]
-    return f"As it is, it writes {', '.join(written)}."
+    return f"It already has {', '.join(languages)}."
 
 
-def _too_little(advised: Advised, point: Point) -> str:
-    size, least = rounding.count(point.new_tokens), rounding.percent(DOUBLING, 0)
-    if not advised.recommendation.new_tokens:
+def _further_reduction(result: AdviceResult, point: SizeTradeoff) -> float:
+    """Return the fraction of tokens that a size saves relative to the recommended one."""
+    return 1 - (1 - point.token_reduction) / (1 - result.recommended.token_reduction)
+
+
+def _explain_small_gain(result: AdviceResult, point: SizeTradeoff) -> str:
+    size, minimum = format_count(point.new_tokens), format_percent(MIN_DOUBLING_GAIN, 0)
+    if not result.recommendation.new_tokens:
         return (
-            f"{size} new tokens would shorten the text by {rounding.percent(point.shorter)}, but the last doubling of "
-            f"them adds less than {least} to that."
+            f"{size} new tokens would save {format_percent(point.token_reduction)} of the tokens, but the last "
+            f"doubling of their number contributes less than {minimum}."
         )
-    further = rounding.percent(1 - (1 - point.shorter) / (1 - advised.chosen.shorter))
-    return f"More do not pay: {size} would shorten the text by a further {further}, less than {least}."
+    further = format_percent(_further_reduction(result, point))
+    return f"A larger size does not pay: {size} would save a further {further} of the tokens, less than {minimum}."
 
 
-def _too_slow(advised: Advised, point: Point) -> str:
-    speed, size = rounding.decimal(point.generation), rounding.count(point.new_tokens)
-    if advised.recommendation.new_tokens:
-        return f"More do not pay: with {size}, generation falls back to {speed} times, since the head grows."
+def _explain_slow_generation(result: AdviceResult, point: SizeTradeoff) -> str:
+    speed, size = format_decimal(point.decode_speedup), format_count(point.new_tokens)
+    if result.recommendation.new_tokens:
+        return (
+            f"A larger size does not pay: with {size}, generation is only {speed} times as fast, since the output "
+            "embeddings grow."
+        )
     return (
-        f"{size} new tokens would shorten the text by {rounding.percent(point.shorter)}, but generation would be "
-        f"{speed} times as fast, slower than with fewer or none, since the head grows."
+        f"{size} new tokens would save {format_percent(point.token_reduction)} of the tokens, but generation would be "
+        f"{speed} times as fast, slower than with fewer or none, since the output embeddings grow."
     )
 
 
-def _too_rare(advised: Advised, point: Point) -> str:
-    shorter, further = point.shorter, ""
-    if advised.recommendation.new_tokens:
-        shorter, further = 1 - (1 - point.shorter) / (1 - advised.chosen.shorter), "a further "
-    rare = (
-        f"{rounding.count(point.new_tokens)} new tokens would shorten the text by {further}"
-        f"{rounding.percent(shorter)}, but only {rounding.percent(point.learnt, 0)} of them would occur {SEEN} times "
-        f"in training, {_training(advised)}, where {rounding.percent(SEEN_SHARE, 0)} should: "
+def _explain_rare_tokens(result: AdviceResult, point: SizeTradeoff) -> str:
+    reduction, further = point.token_reduction, ""
+    if result.recommendation.new_tokens:
+        reduction, further = _further_reduction(result, point), "a further "
+    trained, required = (format_percent(share, 0) for share in (point.trained_fraction, MIN_TRAINED_FRACTION))
+    explanation = (
+        f"{format_count(point.new_tokens)} new tokens would save {further}{format_percent(reduction)} of the tokens, "
+        f"but only {trained} of them would occur {MIN_OCCURRENCES} times in training, "
+        f"{_describe_training_tokens(result)}; {required} should. "
     )
-    if point.enough is None:
-        return f"{rare}give more text."
-    return f"{rare}that takes about {rounding.magnitude(point.enough)} training tokens (tokens=)."
+    if point.training_tokens_needed is None:
+        return f"{explanation}Give more text."
+    needed = format_magnitude(point.training_tokens_needed)
+    return f"{explanation}That takes about {needed} training tokens (tokens=)."
 
 
-def _covered(advised: Advised, point: Point) -> str:
+def _explain_covered_text(result: AdviceResult, point: SizeTradeoff) -> str:
     if not point.new_tokens:
         return "The text yields no new token."
     return (
-        f"Even {rounding.count(point.new_tokens)} new tokens would shorten the text by only "
-        f"{rounding.percent(point.shorter)}, less than {rounding.percent(WORTH, 0)}."
+        f"Even {format_count(point.new_tokens)} new tokens would save only {format_percent(point.token_reduction)} of "
+        f"the tokens, less than {format_percent(MIN_TOTAL_GAIN, 0)}."
     )
 
 
-def _looked_at(advised: Advised, point: Point) -> str:
-    return "No larger size was looked at: more may pay (largest=), if the text yields them."
+def _explain_end_of_sweep(result: AdviceResult, point: SizeTradeoff) -> str:
+    return "No larger size was tried. A larger one may pay (max_added_tokens=), if the text yields enough tokens."
 
 
-def _training(advised: Advised) -> str:
-    return f"scaled to {rounding.magnitude(advised.tokens)} tokens" if advised.tokens else "read once"
+def _describe_training_tokens(result: AdviceResult) -> str:
+    if result.training_tokens:
+        return f"scaled to {format_magnitude(result.training_tokens)} tokens"
+    return "in one epoch"
 
 
-_AGAINST: Mapping[str, Callable[[Advised, Point], str]] = {
-    "text": _too_little,
-    "speed": _too_slow,
-    "occurrences": _too_rare,
-    "covered": _covered,
-    "sweep": _looked_at,
+_LIMIT_EXPLANATIONS: Mapping[LimitingFactor, Callable[[AdviceResult, SizeTradeoff], str]] = {
+    "text": _explain_small_gain,
+    "speed": _explain_slow_generation,
+    "occurrences": _explain_rare_tokens,
+    "covered": _explain_covered_text,
+    "sweep": _explain_end_of_sweep,
 }
-"""What speaks against more, in words, by `lep.core.vocabulary_sizing.Limit`."""
+"""Why no larger size is recommended, by `lep.results.advice.LimitingFactor`."""

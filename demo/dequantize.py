@@ -1,4 +1,4 @@
-"""A published model in a GGUF file → a plain Hugging Face folder that transformers 4 and 5 read the same way."""
+"""Convert a SmolLM2 GGUF file to a Hugging Face folder that transformers 4 and 5 load alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 
 from lep.errors import CheckpointError
 
-TRAINED_SPLIT = "smollm"  # what the file must name: the split that PRE_TOKENIZER writes out
+GGUF_PRE_TOKENIZER = "smollm"  # the name that the GGUF file must have for PRE_TOKENIZER
 PRE_TOKENIZER = {
     "type": "Sequence",
     "pretokenizers": [
@@ -30,65 +30,65 @@ SPECIAL_TOKENS = {
 SPECIAL_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
 
 
-def write_published(gguf: Path, out: Path) -> None:
-    """Dequantise a SmolLM2 GGUF file into `out`: bfloat16 weights, configuration, tokenizer, chat template.
+def dequantize_gguf(gguf: Path, out: Path) -> None:
+    """Write bfloat16 weights, configuration, tokenizer and chat template of a SmolLM2 GGUF file into a folder.
 
     Args:
-        gguf: The file; its folder is where transformers looks for it.
+        gguf: The GGUF file.
         out: An empty folder.
 
     Raises:
-        CheckpointError: The file's tokenizer is not split as SmolLM2's is, or it has no chat template.
+        CheckpointError: The file has another pre-tokenizer than SmolLM2, or no chat template.
     """
     fields = GGUFReader(gguf).fields
-    split = fields["tokenizer.ggml.pre"].contents() if "tokenizer.ggml.pre" in fields else "nothing"
-    if split != TRAINED_SPLIT:
+    pre_tokenizer = fields["tokenizer.ggml.pre"].contents() if "tokenizer.ggml.pre" in fields else "nothing"
+    if pre_tokenizer != GGUF_PRE_TOKENIZER:
         raise CheckpointError(
-            f"{gguf}: tokenizer.ggml.pre is {split!r}, expected {TRAINED_SPLIT!r}: the pre-tokenizer that the GGUF "
-            "format leaves out cannot be restored for it; use the pinned package of demo/packages.txt."
+            f"{gguf}: tokenizer.ggml.pre is {pre_tokenizer!r}, expected {GGUF_PRE_TOKENIZER!r}; use the package that "
+            "demo/packages.txt pins"
         )
     if "tokenizer.chat_template" not in fields:
-        raise CheckpointError(f"{gguf}: no chat template; use the pinned package of demo/packages.txt.")
+        raise CheckpointError(f"{gguf}: no chat template; use the package that demo/packages.txt pins")
     (out / "chat_template.jinja").write_text(fields["tokenizer.chat_template"].contents(), encoding="utf-8")
     _write_tokenizer(gguf, out)
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
     )
     _write_weights(model, out / "model.safetensors")
-    _write_configuration(model, out)
+    _write_config(model, out)
 
 
 def _write_tokenizer(gguf: Path, out: Path) -> None:
-    """The fast tokenizer as the publisher trained it; digits stand alone again."""
+    """Write the tokenizer with its original pre-tokenizer, which a GGUF file only names."""
     converted = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer = json.loads(converted.backend_tokenizer.to_str())
     tokenizer |= {"pre_tokenizer": PRE_TOKENIZER, "post_processor": None}
     _write_json(out / "tokenizer.json", tokenizer)
     _write_json(out / "special_tokens_map.json", SPECIAL_TOKENS)
-    configuration = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 8192}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 8192}
     _write_json(
         out / "tokenizer_config.json",
-        configuration | {"add_prefix_space": False, "clean_up_tokenization_spaces": False} | SPECIAL_TOKENS,
+        config | {"add_prefix_space": False, "clean_up_tokenization_spaces": False} | SPECIAL_TOKENS,
     )
 
 
 def _write_weights(model: PreTrainedModel, path: Path) -> None:
-    """Every tensor once: the output table is the input table's and is left out."""
+    """Write every tensor once; the output embeddings are tied to the input embeddings and are left out."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
     save_file(tensors, path, metadata={"format": "pt"})
     path.chmod(0o644)
 
 
-def _write_configuration(model: PreTrainedModel, out: Path) -> None:
-    """Both spellings of what transformers 5 renamed; without them 4 would take its defaults in silence."""
-    loaded = model.config.to_diff_dict()
-    for origin in ("_name_or_path", "_model_name_or_path", "quantization_config", "transformers_version"):
-        loaded.pop(origin, None)
-    theta = loaded["rope_parameters"]["rope_theta"]
-    spellings = {"rope_theta": theta, "rope_scaling": None, "torch_dtype": "bfloat16", "dtype": "bfloat16"}
-    epsilon = float(f"{loaded['rms_norm_eps']:.6g}")  # 1e-05, which GGUF keeps in float32
-    configuration = loaded | spellings | SPECIAL_IDS | {"rms_norm_eps": epsilon, "architectures": ["LlamaForCausalLM"]}
-    _write_json(out / "config.json", configuration)
+def _write_config(model: PreTrainedModel, out: Path) -> None:
+    """Write old and new names of the keys that transformers 5 renamed: version 4 would silently use its defaults."""
+    config = model.config.to_diff_dict()
+    for key in ("_name_or_path", "_model_name_or_path", "quantization_config", "transformers_version"):
+        config.pop(key, None)
+    theta = config["rope_parameters"]["rope_theta"]
+    both_names = {"rope_theta": theta, "rope_scaling": None, "torch_dtype": "bfloat16", "dtype": "bfloat16"}
+    epsilon = float(f"{config['rms_norm_eps']:.6g}")  # 1e-05, stored as float32 in GGUF
+    config |= both_names | SPECIAL_IDS | {"rms_norm_eps": epsilon, "architectures": ["LlamaForCausalLM"]}
+    _write_json(out / "config.json", config)
     _write_json(out / "generation_config.json", {"_from_model_config": True} | SPECIAL_IDS)
 
 

@@ -1,4 +1,4 @@
-"""The extractive task with a real network: what is compared is the mean log-probability of equally many tokens."""
+"""The extractive task with a real network compares mean log-probabilities of equally many tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lep.evaluation.darumeru.documents import documents
+from lep.evaluation.darumeru.documents import load_documents
 from lep.evaluation.darumeru.metrics import r_precision
 
 TEMPLATE = (
@@ -30,8 +30,8 @@ def network(tokenizer: str) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
     return LlamaForCausalLM(config).eval(), loaded
 
 
-def first_tokens(network: Any, context: str, sentence: str, *, count: int) -> float:
-    """The sum of the log-probabilities of the first tokens of a sentence after a context."""
+def score_first_tokens(network: Any, context: str, sentence: str, *, count: int) -> float:
+    """Return the sum of the log-probabilities of the first tokens of a sentence after a context."""
     model, tokenizer = network
     before, after = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (context, sentence))
     with torch.no_grad():
@@ -49,15 +49,17 @@ def test_sentences_are_compared_by_their_first_tokens(
     lm = HFLM(pretrained=model, tokenizer=loaded, batch_size=2)
     results = run(lm, "darumeru_extractive", metadata={"tokenizer": tokenizer}, apply_chat_template=chat)
     sample = results["samples"]["darumeru_extractive"][0]
-    document, row = sample["doc"], documents(task="darumeru_extractive", data=data, tokenizer=tokenizer)["test"][0]
+    document, row = sample["doc"], load_documents(task="darumeru_extractive", data=data, tokenizer=tokenizer)["test"][0]
     assert document["choices"] == row["choices"]
 
     news = document["prompt"].removesuffix("\nВажные предложения:").partition("Новость: ")[2]
     sentences = [f"{part}." for part in news.rstrip(".").split(". ")]
     shortest = min(len(loaded(sentence, add_special_tokens=False)["input_ids"]) for sentence in sentences)
     context = f"<user>{document['prompt']}\n<assistant>\n" if chat else f"{document['prompt']}\n"
-    line_break = first_tokens(network, context.removesuffix("\n"), "\n", count=1)  # is scored too, for all alike
-    expected = [line_break + first_tokens(network, context, sentence, count=shortest) for sentence in sentences]
-    found = [float(response[0][0]) for response in sample["resps"]]
-    assert found == pytest.approx(expected, abs=1e-3)
+    line_break = score_first_tokens(
+        network, context.removesuffix("\n"), "\n", count=1
+    )  # is scored, too, for all sentences
+    expected = [line_break + score_first_tokens(network, context, sentence, count=shortest) for sentence in sentences]
+    scores = [float(response[0][0]) for response in sample["resps"]]
+    assert scores == pytest.approx(expected, abs=1e-3)
     assert sample["score"] == r_precision(expected, document["relevant"])
