@@ -1,6 +1,6 @@
 #!/bin/sh
 # Many nodes: sbatch docs/launch/slurm.sh RECIPE [key=value …]
-# One task a node starts that node's processes. A job that ended before its time is queued again, and goes on.
+# One task per node starts the processes of that node. A job that was preempted is requeued and resumes.
 #SBATCH --job-name=lep
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
