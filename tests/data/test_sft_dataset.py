@@ -46,7 +46,7 @@ def rows(texts) -> list[Conversation]:
 
 
 def build(rows: list[Conversation], model: Path, folder: Path, **changes: Any) -> SFTDataset:
-    options = {"trainable_embeddings": "both", "max_length": 4096, "packing": False, "skills": None, **changes}
+    options = {"trainable_embeddings": "both", "max_length": 4096, "packing": False, "heldout_items": None, **changes}
     schedule = {name: options.pop(name, default) for name, default in SCHEDULE.items()}
     return build_sft_dataset(
         rows, load_tokenizer(model), model=model, schedule=SampleSchedule(**schedule), folder=folder, **options
