@@ -167,8 +167,8 @@ def check_steps(steps: Sequence[PipelineStep]) -> list[str]:
     if problems := _find_missing_inputs(steps):
         return problems
     for step in steps:
-        if check := step.stage.check:
-            check(step.settings)
+        if step.stage.check:
+            step.stage.load(step.stage.check)(step.settings)
     return []
 
 

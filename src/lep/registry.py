@@ -63,7 +63,9 @@ class Stage:
     shares_work: bool = False
     """`run` takes a third argument: the cache that consecutive steps of this stage share in one process."""
     module: str = ""
-    """The module with `run`, and `check` where there is one; default: `lep.stages.<name>`."""
+    """The module with `run`; default: `lep.stages.<name>`."""
+    check: str = ""
+    """The function that raises what can be known before any work: `check(settings)`. Empty: the stage has none."""
     estimate: str = ""
     """The function that estimates the cost: `estimate(settings, inputs)`."""
     summarize: str = ""
@@ -77,16 +79,7 @@ class Stage:
     @property
     def run(self) -> Callable[..., Any]:
         """`run(settings, out) -> result` of the stage's module."""
-        return self.load(f"{self._module}:run")
-
-    @property
-    def check(self) -> Callable[[Any], None] | None:
-        """`check(settings)`, which raises what can be known before any work; None: the stage has none."""
-        return getattr(import_module(self._module), "check", None)
-
-    @property
-    def _module(self) -> str:
-        return self.module or f"lep.stages.{self.name}"
+        return self.load(f"{self.module or f'lep.stages.{self.name}'}:run")
 
 
 _ESTIMATES, _SUMMARIES = "lep.estimation.stages", "lep.cli.summaries"
@@ -152,6 +145,7 @@ STAGES: dict[str, Stage] = {
             writes_model=True,
             reads_weights=True,
             shares_work=True,
+            check="lep.stages.propagate:check",
             estimate=f"{_ESTIMATES}:estimate_propagate",
             summarize=f"{_SUMMARIES}:print_propagation",
         ),

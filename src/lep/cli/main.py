@@ -215,7 +215,6 @@ def _download_benchmark_data(folder: Path, assignments: Sequence[str], console: 
 
 def _print_plan(steps: Sequence[PipelineStep], console: Console) -> int:
     from lep import pipeline
-    from lep.estimation.report import estimate_propagation
 
     for problem in (problems := pipeline.check_steps(steps)):
         console.print(problem, markup=False)
@@ -223,8 +222,11 @@ def _print_plan(steps: Sequence[PipelineStep], console: Console) -> int:
         console.print(f"{step.name} → {step.out} ({pipeline.describe_status(step)})", markup=False, soft_wrap=True)
         for name, path in step.plan.inputs.items():
             console.print(f"  {name}: {path}", style="dim", markup=False, soft_wrap=True)
-        if estimate := estimate_propagation(step):
-            console.print(f"  {estimate}", markup=False, soft_wrap=True)
+        if step.stage.name == "propagate":
+            from lep.estimation.report import estimate_propagation  # imports torch, which other steps do not need here
+
+            if estimate := estimate_propagation(step):
+                console.print(f"  {estimate}", markup=False, soft_wrap=True)
     return 2 if problems else 0
 
 
